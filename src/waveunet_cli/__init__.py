@@ -1,0 +1,3 @@
+"""Music source separation in the time domain with the Wave-U-Net."""
+
+__version__ = "0.1.0"
