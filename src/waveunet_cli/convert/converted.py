@@ -1,0 +1,70 @@
+"""What a conversion is told and what it yields, and the few rules that all formats share."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from waveunet_cli.checkpoint import Config
+from waveunet_cli.config import FOUR_STEMS, VOICE
+from waveunet_cli.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the tensors of a checkpoint cannot tell; None stands for what the published models have."""
+
+    padding: Literal["valid", "same"] = "valid"
+    sample_rate: int | None = None
+    sources: tuple[str, ...] | None = None
+    residual: str | None = None
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A checkpoint of another program: our configuration, its weights under our names, and how it was read.
+
+    `notes` says what was assumed rather than read, one sentence each.
+    """
+
+    config: Config
+    weights: dict[str, Tensor]
+    format: str
+    notes: list[str] = field(default_factory=list)
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first four names, and how many more there are."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:4]) + (f" and {len(ordered) - 4} more" if len(ordered) > 4 else "")
+
+
+def residual_of(sources: tuple[str, ...], chosen: str | None) -> str:
+    """The source for what lies above the model's Nyquist frequency: never the vocals, if there is a choice."""
+    if chosen is not None:
+        return chosen
+    for name in ("other", "accompaniment"):
+        if name in sources:
+            return name
+    return next((name for name in sources if name != "vocals"), sources[0])
+
+
+def sources_and_output(
+    predicted: int, sources: tuple[str, ...] | None, where: Path
+) -> tuple[tuple[str, ...], Literal["direct", "difference"]]:
+    """Names and kind of output from the number of predicted sources, K − 1 of K with a difference output.
+
+    Without names, the published tasks decide: two stems or four. Raises CheckpointError if nothing fits.
+    """
+    for names in (sources,) if sources else (VOICE, FOUR_STEMS):
+        if len(names) == predicted:
+            return names, "direct"
+        if len(names) == predicted + 1:
+            return names, "difference"
+    given = f"{len(sources)} names were given" if sources else "that is neither of the published tasks"
+    raise CheckpointError(
+        f"{where}: the network predicts {predicted} sources, and {given}; "
+        f"give {predicted} names with --stems, or {predicted + 1} if the last is the mixture minus the others"
+    )
