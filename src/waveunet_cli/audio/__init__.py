@@ -1,0 +1,27 @@
+"""Audio files as streams of blocks: float32, (frames, channels).
+
+`AudioReader` yields the blocks of any file that libsndfile or ffmpeg can decode, `StemWriter` takes the
+blocks of all stems of a song and lets the finished files appear together.
+"""
+
+from waveunet_cli.audio.formats import (
+    AUDIO_EXTENSIONS,
+    FFMPEG_EXTENSIONS,
+    AudioInfo,
+    OutputFormat,
+    choose_output,
+)
+from waveunet_cli.audio.read import AudioReader, probe
+from waveunet_cli.audio.write import StemWriter, WriteReport
+
+__all__ = [
+    "AUDIO_EXTENSIONS",
+    "FFMPEG_EXTENSIONS",
+    "AudioInfo",
+    "AudioReader",
+    "OutputFormat",
+    "StemWriter",
+    "WriteReport",
+    "choose_output",
+    "probe",
+]
