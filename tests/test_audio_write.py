@@ -341,3 +341,11 @@ def test_a_full_disk_leaves_nothing(tmp_path, clip, frames):
     )
     assert done.stdout.splitlines() == ["refused", ""] * len(pairs)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_encoder_that_refuses_leaves_nothing(tmp_path):
+    paths = {"a": tmp_path / "new" / "a.mp3"}
+    output = OutputFormat("mp3", "MPEG_LAYER_III")
+    with pytest.raises(AudioWriteError, match="encoder failed"), StemWriter(paths, 96000, 2, output, "none"):
+        pass
+    assert not list(tmp_path.iterdir())
