@@ -39,6 +39,9 @@ class Config(Protocol):
 # family: (module, configuration, network); imported only when such a checkpoint is met
 FAMILIES = {
     "wave-u-net": ("waveunet_cli.network", "WaveUNetConfig", "WaveUNet"),
+    "pytorch-port": ("waveunet_cli.ports.pytorch_port", "PyTorchPortConfig", "PyTorchPort"),
+    "keras-port": ("waveunet_cli.ports.keras_port", "KerasPortConfig", "KerasPort"),
+    "mss-wave-u-net": ("waveunet_cli.ports.mss", "MSSConfig", "MSSNetwork"),
 }
 
 

@@ -20,6 +20,8 @@ class Options:
     sample_rate: int | None = None
     sources: tuple[str, ...] | None = None
     residual: str | None = None
+    window_frames: int | None = None  # output frames of a network that runs at its own window only
+    stride: int | None = None  # of the PyTorch port's learned resampling
 
 
 @dataclass(frozen=True)
