@@ -1,27 +1,43 @@
 """Models by name: cards, the user's cache, verified downloads, and the one way to open any of them.
 
-Only `load_model` imports torch, and only when it is called.
+Only opening or converting a model imports torch; cards, listing and downloading do not.
 """
 
+import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from waveunet_cli.errors import DownloadError
-from waveunet_cli.hub.cards import Card, File, Quality
-from waveunet_cli.hub.registry import folder_cards, local_files, not_found, shipped_folder
+from waveunet_cli.hub.cache import Cache, Record
+from waveunet_cli.hub.cards import Card
+from waveunet_cli.hub.catalogue import Catalogue, Entry
+from waveunet_cli.hub.download import Downloader
 
 if TYPE_CHECKING:
     from waveunet_cli.checkpoint import Config, Model
 
-__all__ = ["Card", "File", "Quality", "load_model"]
+__all__ = ["Cache", "Card", "Catalogue", "Downloader", "Entry", "Record", "load_model"]
+
+_log = logging.getLogger(__name__)
 
 
-def load_model(model: "str | Path | Config") -> "Model":
+def load_model(
+    model: "str | Path | Config",
+    *,
+    registry: str | None = None,
+    offline: bool | None = None,
+    notify: Callable[[str], None] = _log.warning,
+    progress: bool = False,
+) -> "Model":
     """A model ready to separate: by name, by the path of a .safetensors checkpoint, or random from a Config.
 
-    A string is a path if it has a separator or ends in .safetensors, or if it is no model's name and such a file
-    exists. Raises ModelNotFoundError, DownloadError, CheckpointError.
+    A name means an embedded model, one in the user's cache, or one that a card tells how to get: that is
+    downloaded and converted first, after `notify` was told what, from where, how large and under which licence
+    (by default it is logged). A string is a path if it has a separator or ends in .safetensors. `registry` is a
+    folder or an address of further cards, by default WAVEUNET_MODELS; `offline` by default WAVEUNET_OFFLINE.
+
+    Raises ModelNotFoundError, DownloadError, CheckpointError, ConfigError.
     """
     from waveunet_cli.checkpoint import Model, build_network, load_checkpoint
 
@@ -29,18 +45,9 @@ def load_model(model: "str | Path | Config") -> "Model":
         return Model("random", model, build_network(model))
     if isinstance(model, Path) or _looks_like_path(model):
         return load_checkpoint(Path(model))
-    cards = folder_cards(shipped_folder())
-    card = cards.get(model.lower())
-    if card is None:
-        if Path(model).is_file():
-            return load_checkpoint(Path(model))
-        raise not_found(model, list(cards))
-    files = local_files(card)
-    if files is None or card.format != "safetensors":
-        raise DownloadError(f"{card.name}: not downloaded; run 'waveunet models download {card.name}'")
-    return load_checkpoint(files[0], card.name)
+    with Downloader(offline=offline, notify=notify, progress=progress) as downloader:
+        return load_checkpoint(Catalogue(Cache(), downloader, registry).weights(model), model.lower())
 
 
 def _looks_like_path(text: str) -> bool:
-    separators = [os.sep, "/", *([os.altsep] if os.altsep else [])]
-    return text.endswith(".safetensors") or any(separator in text for separator in separators)
+    return text.endswith(".safetensors") or any(separator in text for separator in ("/", os.sep))

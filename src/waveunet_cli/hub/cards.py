@@ -38,7 +38,7 @@ _SHA1 = re.compile(r"[0-9a-f]{40}")
 class File:
     """One file of a model: what it must be, and the addresses to try in turn.
 
-    Without addresses the file lies beside its card, or in the card's archive.
+    Without addresses the file lies in the card's archive, or beside the card if that has none.
     """
 
     name: str
@@ -57,11 +57,7 @@ class File:
         _require(not self.sha256 or bool(_SHA256.fullmatch(self.sha256)), f"{self.name}: sha256 must be 64 hex digits")
         _require(not self.git_sha1 or bool(_SHA1.fullmatch(self.git_sha1)), f"{self.name}: git_sha1 must be 40 digits")
         for url in self.urls:
-            has_scheme = "://" in url
-            _require(
-                url.startswith(("https://", "http://")) if has_scheme else PurePosixPath(url).name == url,
-                f"{self.name}: address {url!r} must be http(s), or the name of a file beside the card",
-            )
+            _require(url.startswith(("https://", "http://")), f"{self.name}: address {url!r} must be http(s)")
 
     @property
     def shown_size(self) -> int:
@@ -125,9 +121,12 @@ class Card:
         _require(bool(self.files), "at least one [[files]] is needed")
         names = [file.name for file in self.files]
         _require(len(names) == len(set(names)), f"two files have the same name: {names}")
-        _require(
-            self.format != "safetensors" or len(self.files) == 1, "a safetensors model is exactly one file, its weights"
-        )
+        if self.format == "tensorflow":
+            indices = sum(name.endswith(".index") for name in names)
+            _require(indices == 1, f"a TensorFlow bundle has exactly one .index file, found {indices}")
+        else:
+            _require(len(names) == 1, f"a {self.format} model is exactly one file, found {len(names)}")
+        _require(self.archive is None or bool(self.archive.urls), "the archive has no urls")
         for quality in self.quality:
             strangers = quality.values.keys() - set(self.stems)
             _require(not strangers, f"quality names {sorted(strangers)}, which are no stems")
@@ -161,14 +160,11 @@ def read_card(path: Path) -> Card:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: unreadable model card ({error})") from error
-    card = parse_card(text, where=str(path), origin=str(path.parent))
-    if card.name != path.stem:
-        raise ConfigError(f"{path}: the card's name is {card.name!r}; a card is named after its file")
-    return card
+    return parse_card(text, where=path.as_posix(), origin=str(path.parent))
 
 
 def parse_card(text: str, where: str, origin: str) -> Card:
-    """The card in a TOML text; `where` names the text in errors. Raises ConfigError."""
+    """The card in a TOML text that lies at `where`, a path or an address. Raises ConfigError."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -187,6 +183,7 @@ def parse_card(text: str, where: str, origin: str) -> Card:
         if "archive" in table:
             table["archive"] = _record(File, table["archive"])
         card: Card = _record(Card, {**table, "origin": origin})
+        _require(card.name == PurePosixPath(where).stem, f"a card is named after its file, this one says {card.name}")
         return card
     except (ConfigError, TypeError) as error:  # TypeError: a value of a kind that cannot be iterated or compared
         raise ConfigError(f"{where}: {error}; mend the model card") from error

@@ -1,0 +1,168 @@
+"""The user's cache: converted models, what is known of each, and the hashes recorded on first use.
+
+    <cache>/models/NAME.safetensors   the only thing the runtime opens
+    <cache>/models/NAME.json          its Record; a model without one does not exist
+    <cache>/first-use.json            model → file → sha256, for files whose hash nobody published; survives removal
+    <cache>/downloads/                what is being fetched; emptied once a model is converted
+    <cache>/registries/               last copy of each registry that was read over the network
+    <cache>/locks/                    one a model, so that two processes do not fetch the same one
+
+What was downloaded is not kept after conversion: its hashes are in the Record. <cache> is WAVEUNET_CACHE, else the
+platform's user cache. No torch here.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
+
+from waveunet_cli.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a model in the cache; `sha256` and `size` are those of its .safetensors file.
+
+    `origin` is where it came from, `files` the sha256 of each file it was converted from.
+    """
+
+    name: str
+    stems: tuple[str, ...]
+    residual: str
+    sample_rate: int
+    channels: int
+    format: str
+    licence: str
+    origin: str
+    files: dict[str, str]
+    notes: tuple[str, ...]
+    size: int
+    sha256: str
+
+
+class Cache:
+    """Paths and records below one folder, which is created when something is first written."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        override = os.environ.get("WAVEUNET_CACHE")
+        self.root = root or (Path(override) if override else user_cache_path("waveunet", appauthor=False))
+        self._models = self.root / "models"
+
+    def weights_path(self, name: str) -> Path:
+        return self._models / f"{name}.safetensors"
+
+    def downloads(self, name: str) -> Path:
+        """The folder for the downloads of one model."""
+        return self.root / "downloads" / name
+
+    def registry(self, url: str) -> Path:
+        """The folder for the last copy of a registry."""
+        return self.root / "registries" / hashlib.sha256(url.encode()).hexdigest()[:16]
+
+    def record(self, name: str) -> Record | None:
+        """The record of a model, None if it is not in the cache; raises CheckpointError for a damaged one."""
+        path = self._models / f"{name}.json"
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if values.keys() != {field.name for field in fields(Record)}:
+                raise ValueError("keys differ")
+            values |= {key: tuple(values[key]) for key in ("stems", "notes")}
+            record = Record(**values)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise CheckpointError(
+                f"{path}: unreadable record ({error}); run 'waveunet models remove {name}', then get it again"
+            ) from error
+        return record if self.weights_path(name).is_file() else None
+
+    def records(self) -> dict[str, Record]:
+        """Every model in the cache, by name, sorted."""
+        names = sorted(path.stem for path in self._models.glob("*.json"))
+        return {name: record for name in names if (record := self.record(name))}
+
+    def add(self, record: Record, weights: Path) -> None:
+        """Move converted weights into the cache, then write their record."""
+        self._models.mkdir(parents=True, exist_ok=True)
+        weights.replace(self.weights_path(record.name))
+        _write_json(self._models / f"{record.name}.json", asdict(record))
+
+    def remove(self, name: str) -> bool:
+        """Delete a model, its record and half-finished downloads; False if there was none."""
+        record, weights = self._models / f"{name}.json", self.weights_path(name)
+        found = record.is_file() or weights.is_file()
+        record.unlink(missing_ok=True)
+        weights.unlink(missing_ok=True)
+        shutil.rmtree(self.downloads(name), ignore_errors=True)
+        return found
+
+    def first_use(self, model: str) -> dict[str, str]:
+        """The sha256 recorded for each file of a model whose hash was not published."""
+        known: dict[str, str] = self._first_uses().get(model, {})
+        return known
+
+    def record_first_use(self, model: str, hashes: dict[str, str] | None) -> None:
+        """Remember a model's hashes, or with None forget them."""
+        with self.lock("first-use"):
+            uses = self._first_uses()
+            uses.pop(model, None)
+            if hashes:
+                uses[model] = hashes
+            _write_json(self._first_use_path, uses)
+
+    @contextmanager
+    def lock(self, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Hold the lock of a name across processes; calls `waiting` if another one has it.
+
+        Raises CheckpointError if the cache, now or while the lock is held, cannot be read or written.
+        """
+        lock = FileLock(self.root / "locks" / f"{name}.lock")
+        try:
+            Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                waiting()
+                lock.acquire()
+            yield
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.root}: the cache cannot be used ({error}); set WAVEUNET_CACHE to a folder you can write to"
+            ) from error
+        finally:
+            lock.release()
+
+    @property
+    def _first_use_path(self) -> Path:
+        return self.root / "first-use.json"
+
+    def _first_uses(self) -> dict[str, Any]:
+        try:
+            uses: dict[str, Any] = json.loads(self._first_use_path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{self._first_use_path}: unreadable ({error}); delete it to trust the next download of each model anew"
+            ) from error
+        return uses
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_json(path: Path, value: object) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,128 @@
+"""Every model there is and where it is: shipped cards, the user's registry, the cache. No torch here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Unpack
+
+from waveunet_cli.errors import ConfigError, DownloadError, ModelNotFoundError, WaveUNetError
+from waveunet_cli.hub.cache import Cache, Record
+from waveunet_cli.hub.cards import Card, File
+from waveunet_cli.hub.download import Downloader, verified
+from waveunet_cli.hub.install import ImportOptions, Installer, import_model
+from waveunet_cli.hub.registry import folder_cards, is_url, local_files, not_found, registry_cards, shipped_folder
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model: its card, its record in the cache, or both.
+
+    `state` is "embedded" (beside its card, opened in place), "downloaded", "imported" or "available"; `path` the
+    .safetensors file unless it is only available.
+    """
+
+    name: str
+    state: str
+    path: Path | None
+    card: Card | None
+    record: Record | None
+
+    @property
+    def size(self) -> int:
+        """Bytes on this machine, or to download."""
+        return self.record.size if self.record else self.card.size if self.card else 0
+
+
+class Catalogue:
+    """All models by name. The user's registry is read only when a name is not found without it, or for `entries`."""
+
+    def __init__(self, cache: Cache, downloader: Downloader, registry: str | None = None) -> None:
+        self.cache = cache
+        self._downloader = downloader
+        self._registry = registry
+
+    def entries(self) -> dict[str, Entry]:
+        """Every model, by name, sorted."""
+        cards = self._shipped | self._registered
+        records = self.cache.records()
+        return {name: _entry(name, cards.get(name), records.get(name), self.cache) for name in sorted(cards | records)}
+
+    def entry(self, name: str) -> Entry:
+        """One model, upper or lower case; raises ModelNotFoundError."""
+        name = name.lower()
+        card, record = self._shipped.get(name), self.cache.record(name)
+        if card is None and record is None:
+            card = self._registered.get(name)
+        if card is None and record is None:
+            raise not_found(name, sorted({**self._shipped, **self._registered, **self.cache.records()}))
+        return _entry(name, card, record, self.cache)
+
+    def download(self, names: Sequence[str]) -> list[WaveUNetError]:
+        """Bring models into the cache; returns the errors of those that failed, the others are there."""
+        errors: list[WaveUNetError] = []
+        with Installer(self.cache, self._downloader) as installer:
+            for name in names:
+                try:
+                    entry = self.entry(name)
+                    if entry.path is None and entry.card:
+                        installer.install(entry.card)
+                except WaveUNetError as error:
+                    errors.append(error)
+        return errors
+
+    def weights(self, name: str) -> Path:
+        """The .safetensors file of a model, downloaded and converted first if need be."""
+        path = self.entry(name).path
+        if path is None:
+            for error in self.download([name]):
+                raise error
+            path = self.cache.weights_path(name.lower())
+        return path
+
+    def verify(self, name: str) -> None:
+        """Raise DownloadError unless a model's file is here and has the size and hash it should have."""
+        entry = self.entry(name)
+        if entry.path is None:
+            raise DownloadError(f"{entry.name}: not on this machine; run 'waveunet models download {entry.name}'")
+        if entry.record:
+            verified(entry.path, File(entry.path.name, size=entry.record.size, sha256=entry.record.sha256))
+        elif entry.card:
+            verified(entry.path, entry.card.files[0])
+
+    def remove(self, name: str, *, forget: bool = False) -> None:
+        """Delete a model from the cache; with `forget`, also the hashes recorded on its first use.
+
+        Raises ModelNotFoundError if there is nothing to remove.
+        """
+        name = name.lower()
+        with self.cache.lock(name):
+            known = bool(self.cache.first_use(name))
+            if not self.cache.remove(name) and not (forget and known):
+                raise ModelNotFoundError(f"{name}: not in the cache ({self.cache.root}), nothing to remove")
+        if forget:
+            self.cache.record_first_use(name, None)
+
+    def import_checkpoint(self, path: Path, name: str, **options: Unpack[ImportOptions]) -> Record:
+        """Convert a checkpoint into the cache under a name that no card has; see `import_model`."""
+        if name.lower() in self._shipped | self._registered:
+            raise ConfigError(f"{name}: is the name of a published model; choose another")
+        return import_model(path, name, self.cache, **options)
+
+    @cached_property
+    def _shipped(self) -> dict[str, Card]:
+        return folder_cards(shipped_folder())
+
+    @cached_property
+    def _registered(self) -> dict[str, Card]:
+        return registry_cards(self._registry, self.cache, self._downloader)
+
+
+def _entry(name: str, card: Card | None, record: Record | None, cache: Cache) -> Entry:
+    local = local_files(card) if card and card.format == "safetensors" else None
+    if local:
+        return Entry(name, "embedded", local[0], card, None)
+    if record:
+        imported = card is None and not is_url(record.origin)
+        return Entry(name, "imported" if imported else "downloaded", cache.weights_path(name), card, record)
+    return Entry(name, "available", None, card, None)

@@ -1,0 +1,307 @@
+"""Fetch one file over HTTP and prove that it is the right one before anybody opens it.
+
+A transfer writes to NAME.part. If it breaks off, the next request asks for the rest:
+
+    Range: bytes=<have>-
+    If-Range: <validator>         the strong ETag or the date that came with the first bytes, so that a file which
+                                  changed meanwhile is sent whole; without one only a known hash allows to resume
+
+and a server that ignores Range (200 instead of 206) is read from the start. Failures that may pass (connection,
+408, 425, 429, 5xx) are tried again with growing delays, as long as the file grows at least every `attempts` times;
+all others go to the next address at once. Size and hash are checked on the complete .part, which is then renamed.
+
+Proxies, CA bundles and .netrc come from the environment, as requests reads them (HTTPS_PROXY, NO_PROXY,
+REQUESTS_CA_BUNDLE …). An address that redirects from https to http is refused.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from waveunet_cli import __version__
+from waveunet_cli.errors import DownloadError
+from waveunet_cli.hub.cards import File
+
+if TYPE_CHECKING:
+    from requests import Response, Session
+
+CHUNK_BYTES = 1 << 16
+TIMEOUT_SECONDS = (10.0, 60.0)  # to connect, between two chunks
+LONGEST_DELAY_SECONDS = 60.0  # whatever Retry-After says
+PASSING = {408, 425, 429, 500, 502, 503, 504}
+
+
+class _BrokenOffError(Exception):
+    """A transfer that may succeed when tried again, not before `delay_seconds` if the server said so."""
+
+    def __init__(self, message: str, delay_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.delay_seconds = delay_seconds
+
+
+def offline_by_environment() -> bool:
+    """Whether WAVEUNET_OFFLINE forbids the network."""
+    return os.environ.get("WAVEUNET_OFFLINE", "").lower() not in ("", "0", "false", "no")
+
+
+class Downloader:
+    """One HTTP session and how patient it is; use as a context manager.
+
+    `offline` None asks the environment. `notify` is given one line for what a user should know. With `progress` a
+    bar with bytes and rate is drawn on stderr, if that is a terminal.
+    """
+
+    def __init__(
+        self,
+        *,
+        offline: bool | None = None,
+        progress: bool = False,
+        notify: Callable[[str], None] = lambda _: None,
+        sleep: Callable[[float], None] = time.sleep,
+        attempts: int = 5,
+    ) -> None:
+        self.offline = offline_by_environment() if offline is None else offline
+        self.notify = notify
+        self._progress = progress
+        self._sleep = sleep
+        self._attempts = attempts
+
+    def __enter__(self) -> "Downloader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if "_session" in self.__dict__:
+            self._session.close()
+
+    def fetch(self, file: File, urls: Sequence[str], destination: Path) -> str:
+        """Bring a verified file to `destination`, from the first of `urls` that serves it; returns its sha256.
+
+        Raises DownloadError, with the reason for every address, if none does; what arrived is kept for next time
+        unless its bytes were wrong.
+        """
+        if destination.is_file():
+            try:
+                return verified(destination, file)
+            except DownloadError:
+                destination.unlink()
+        if self.offline:
+            raise DownloadError(f"{file.name}: not on this machine, and the network is switched off; go online once")
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        part = destination.with_name(f"{destination.name}.part")
+        reasons = []
+        for url in urls:
+            try:
+                sha256 = self._complete(url, file, part)
+            except DownloadError as error:
+                reasons.append(f"{urlsplit(url).netloc}: {error}")
+                continue
+            part.replace(destination)
+            _validator_path(part).unlink(missing_ok=True)
+            return sha256
+        raise DownloadError(f"{file.name}: could not be fetched ({'; '.join(reasons)}); try again later")
+
+    def _complete(self, url: str, file: File, part: Path) -> str:
+        """Receive and verify; bytes from two transfers that do not fit together are fetched once more as one."""
+        resumed = part.is_file()
+        self._persist(url, file, part)
+        try:
+            return verified(part, file)
+        except DownloadError:
+            part.unlink()
+            if resumed:
+                return self._complete(url, file, part)
+            raise
+
+    def _persist(self, url: str, file: File, part: Path) -> None:
+        """Receive until the file is complete, as long as it keeps growing."""
+        furthest = _size(part)
+        failures = 0
+        while True:
+            try:
+                self._receive(url, file, part)
+                return
+            except _BrokenOffError as broken:
+                if _size(part) > furthest:
+                    furthest, failures = _size(part), 0
+                failures += 1
+                if failures == self._attempts:
+                    raise DownloadError(f"{broken}, {failures} times without progress") from broken
+                self._sleep(min(max(broken.delay_seconds, 2.0 ** (failures - 1)), LONGEST_DELAY_SECONDS))
+
+    def _receive(self, url: str, file: File, part: Path) -> None:
+        """One request: append to `part`, or begin it anew."""
+        import requests
+
+        headers = self._resume_headers(url, file, part)
+        if file.size and _size(part) == file.size:
+            return
+        try:
+            with self._session.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
+                self._store(response, url, file, part, asked_from=_size(part) if headers else 0)
+        except (requests.exceptions.SSLError, requests.TooManyRedirects, requests.exceptions.InvalidURL) as error:
+            raise DownloadError(_first_line(error)) from error
+        except requests.RequestException as error:
+            raise _BrokenOffError(_first_line(error)) from error
+        except OSError as error:
+            raise DownloadError(f"{part}: cannot be written ({error})") from error
+
+    def _resume_headers(self, url: str, file: File, part: Path) -> dict[str, str]:
+        """What to ask for so that the bytes in `part` can stay, or nothing if they cannot."""
+        have = _size(part)
+        try:
+            began = json.loads(_validator_path(part).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            began = {}
+        validator = began.get("validator") if began.get("url") == url else None
+        if not 0 < have <= file.most_bytes or not (validator or file.hash_known):
+            part.unlink(missing_ok=True)
+            return {}
+        return {"Range": f"bytes={have}-"} | ({"If-Range": validator} if validator else {})
+
+    def _store(self, response: "Response", url: str, file: File, part: Path, asked_from: int) -> None:
+        start, total = _extent(response, asked_from, part)
+        if total is not None and (total > file.most_bytes or (file.size and total != file.size)):
+            raise DownloadError(f"announces {total} bytes instead of {_size_text(file)}")
+        require_space(part.parent, (total or file.shown_size) - start)
+        if start == 0:
+            etag, date = response.headers.get("ETag", ""), response.headers.get("Last-Modified")
+            validator = etag if etag.startswith('"') else date
+            _validator_path(part).write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
+        received = start
+        with part.open("ab" if start else "wb") as out, self._bar(file.name, start, total) as bar:
+            for chunk in response.iter_content(CHUNK_BYTES):
+                received += len(chunk)
+                if received > file.most_bytes:
+                    break
+                out.write(chunk)
+                bar.update(len(chunk))
+        if received > file.most_bytes:
+            part.unlink()
+            raise DownloadError(f"sends more than {_size_text(file)}")
+        expected = total or file.size
+        if expected is not None and received < expected:
+            raise _BrokenOffError(f"ended after {received} of {expected} bytes")
+
+    def _bar(self, name: str, start: int, total: int | None) -> Any:
+        from tqdm import tqdm
+
+        return tqdm(
+            desc=name,
+            initial=start,
+            total=total,
+            unit="B",
+            unit_scale=True,
+            leave=False,
+            disable=None if self._progress else True,  # None: unless stderr is a terminal
+        )
+
+    @cached_property
+    def _session(self) -> "Session":
+        import requests
+
+        session = requests.Session()
+        session.max_redirects = 10
+        session.headers["User-Agent"] = f"waveunet/{__version__}"
+        session.headers["Accept-Encoding"] = "identity"  # ranges and sizes are those of the file
+        return session
+
+
+@dataclass(frozen=True)
+class _Digest:
+    size: int
+    sha256: str
+    git_sha1: str
+
+
+def verified(path: Path, file: File) -> str:
+    """The sha256 of a file whose size and hash are as they should be; raises DownloadError if they are not."""
+    found = _digest(path)
+    if found.size > file.most_bytes or (file.size is not None and found.size != file.size):
+        raise DownloadError(f"{file.name} has {found.size} bytes instead of {_size_text(file)}")
+    for kind, wanted, got in (("sha256", file.sha256, found.sha256), ("git_sha1", file.git_sha1, found.git_sha1)):
+        if wanted is not None and wanted != got:
+            raise DownloadError(f"{file.name} has {kind} {got} instead of {wanted}: other or damaged bytes")
+    return found.sha256
+
+
+def require_space(folder: Path, needed_bytes: int) -> None:
+    """Raise DownloadError unless the disk of an existing folder has room."""
+    free_bytes = shutil.disk_usage(folder).free
+    if needed_bytes > free_bytes:
+        raise DownloadError(
+            f"{folder}: {needed_bytes / 1e6:.0f} MB needed, {free_bytes / 1e6:.0f} MB free; "
+            "make room, or set WAVEUNET_CACHE to a folder on another disk"
+        )
+
+
+def _digest(path: Path) -> _Digest:
+    size = _size(path)
+    sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)  # as git names blobs
+    with path.open("rb") as stream:
+        while block := stream.read(CHUNK_BYTES):
+            sha256.update(block)
+            git.update(block)
+    return _Digest(size, sha256.hexdigest(), git.hexdigest())
+
+
+def _extent(response: "Response", asked_from: int, part: Path) -> tuple[int, int | None]:
+    """First byte that is sent and size of the whole file as announced; raises for any answer that is no file."""
+    hops = [hop.url for hop in (*response.history, response)]
+    if hops[0].startswith("https:") and any(hop.startswith("http:") for hop in hops):
+        raise DownloadError("redirects from https to http")
+    status = response.status_code
+    if status == 416 and asked_from:
+        part.unlink(missing_ok=True)
+        raise _BrokenOffError("HTTP 416, begun anew")
+    if status in PASSING:
+        raise _BrokenOffError(f"HTTP {status}", _retry_after_seconds(response.headers.get("Retry-After")))
+    if status not in (200, 206):
+        raise DownloadError(f"HTTP {status}")
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise DownloadError("sends a compressed form that was not asked for")
+    if status == 200:
+        length = response.headers.get("Content-Length")
+        return 0, int(length) if length and length.isdigit() else None
+    sent = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    if sent is None or int(sent[1]) != asked_from:
+        part.unlink(missing_ok=True)
+        raise _BrokenOffError("answers with another range than was asked for")
+    return asked_from, None if sent[2] == "*" else int(sent[2])
+
+
+def _retry_after_seconds(value: str | None) -> float:
+    """Seconds that a Retry-After header asks for, in either of its two forms; at most 0: none to wait for."""
+    if not value:
+        return 0.0
+    if value.isdigit():
+        return float(value)
+    try:
+        return parsedate_to_datetime(value).timestamp() - time.time()
+    except ValueError:
+        return 0.0
+
+
+def _validator_path(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _size_text(file: File) -> str:
+    return str(file.size) if file.size else f"at most {file.most_bytes}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
