@@ -138,12 +138,14 @@ def addresses(card: Card, file: File) -> tuple[str, ...]:
 
 
 class ImportOptions(TypedDict, total=False):
-    """What the tensors of a checkpoint cannot tell."""
+    """What the tensors of a checkpoint cannot tell; see `convert.convert`."""
 
     padding: Literal["valid", "same"]
     sample_rate: int | None
     sources: tuple[str, ...] | None
     residual: str | None
+    window_frames: int | None
+    stride: int | None
 
 
 def import_model(path: Path, name: str, cache: Cache, **options: Unpack[ImportOptions]) -> Record:

@@ -1,0 +1,277 @@
+"""`waveunet models`: see, fetch, check, remove and import models. Only `download` and `import` import torch."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from waveunet_cli.errors import ModelNotFoundError, WaveUNetError
+from waveunet_cli.hub import Cache, Catalogue, Downloader, Entry
+
+registry_option = click.option(
+    "--registry",
+    metavar="FOLDER|URL",
+    help="Model cards of your own: a folder, or an address with an index.toml.  [default: $WAVEUNET_MODELS]",
+)
+offline_option = click.option(
+    "--offline", is_flag=True, default=None, help="Never use the network.  [default: $WAVEUNET_OFFLINE]"
+)
+names_argument = click.argument("names", nargs=-1, metavar="NAME…")
+
+
+@click.group("models", short_help="List, download, check and import models.")
+def command() -> None:
+    """List, download, check and import models.
+
+    Downloaded and imported models are kept in the user's cache; WAVEUNET_CACHE names another folder for them.
+    """
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array instead of a table.")
+@registry_option
+@offline_option
+def list_models(as_json: bool, registry: str | None, offline: bool | None) -> None:
+    """Show every model: stems, rate, size, where it is, quality, licence."""
+    with _catalogue(registry, offline) as catalogue:
+        entries = catalogue.entries().values()
+    if as_json:
+        click.echo(json.dumps([_described(entry) for entry in entries], indent=1))
+    else:
+        click.echo(
+            _table([("NAME", "STEMS", "RATE", "SIZE", "WHERE", "LICENCE", "QUALITY (SDR)"), *map(_row, entries)])
+        )
+
+
+@command.command("info")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@registry_option
+@offline_option
+def info(name: str, as_json: bool, registry: str | None, offline: bool | None) -> None:
+    """Show everything that is known of the model NAME."""
+    with _catalogue(registry, offline) as catalogue:
+        described = _described(catalogue.entry(name))
+    click.echo(json.dumps(described, indent=1) if as_json else "\n".join(_lines(described)))
+
+
+@command.command("download")
+@names_argument
+@click.option("--all", "everything", is_flag=True, help="Every model that is not here yet.")
+@registry_option
+@offline_option
+def download(names: Sequence[str], everything: bool, registry: str | None, offline: bool | None) -> None:
+    """Fetch, verify and convert models into the cache; a broken download is resumed."""
+    with _catalogue(registry, offline) as catalogue:
+        errors = catalogue.download(_chosen(names, everything, catalogue.entries))
+    _fail_with(errors)
+
+
+@command.command("verify")
+@names_argument
+@registry_option
+@offline_option
+def verify(names: Sequence[str], registry: str | None, offline: bool | None) -> None:
+    """Check size and hash of models on this machine; of all of them without a NAME."""
+    errors: list[WaveUNetError] = []
+    with _catalogue(registry, offline) as catalogue:
+        for name in names or [entry.name for entry in catalogue.entries().values() if entry.path]:
+            try:
+                catalogue.verify(name)
+                click.echo(f"{name}: ok")
+            except WaveUNetError as error:
+                errors.append(error)
+    _fail_with(errors)
+
+
+@command.command("path")
+@click.argument("name")
+@registry_option
+@offline_option
+def path(name: str, registry: str | None, offline: bool | None) -> None:
+    """Print the path of the checkpoint of the model NAME."""
+    with _catalogue(registry, offline) as catalogue:
+        entry = catalogue.entry(name)
+    if entry.path is None:
+        raise ModelNotFoundError(f"{name}: not on this machine; run 'waveunet models download {name}'")
+    click.echo(entry.path)
+
+
+@command.command("remove")
+@click.argument("names", nargs=-1, required=True, metavar="NAME…")
+@click.option("--forget", is_flag=True, help="Also forget the hashes recorded at the first download.")
+def remove(names: Sequence[str], forget: bool) -> None:
+    """Delete models from the cache."""
+    errors: list[WaveUNetError] = []
+    with _catalogue(None, None) as catalogue:
+        for name in names:
+            try:
+                catalogue.remove(name, forget=forget)
+            except WaveUNetError as error:
+                errors.append(error)
+    _fail_with(errors)
+
+
+def _stem_names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    names = tuple(name.strip() for name in value.split(",")) if value else None
+    if names and (not all(names) or len(set(names)) < max(2, len(names))):
+        raise click.BadParameter("give two or more different names, separated by commas")
+    return names
+
+
+@command.command("import")
+@click.argument("path", metavar="FILE|FOLDER", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="Name to give the model: lower-case letters, digits, dashes.")
+@click.option(
+    "--padding",
+    type=click.Choice(["valid", "same"]),
+    default="valid",
+    show_default=True,
+    help="Of a TensorFlow bundle.",
+)
+@click.option("--sample-rate", type=click.IntRange(min=1), metavar="HZ", help="Rate the model works at.")
+@click.option("--stems", metavar="A,B", callback=_stem_names, help="Names of the stems, in the order of the outputs.")
+@click.option("--residual", metavar="STEM", help="Stem that gets what lies above the model's rate; never vocals.")
+@click.option(
+    "--window-frames", type=click.IntRange(min=1), metavar="N", help="Frames of a network with fixed windows."
+)
+@click.option("--stride", type=click.IntRange(min=2), metavar="N", help="Of a PyTorch port with learned resampling.")
+@registry_option
+def import_model(
+    path: Path,
+    name: str,
+    padding: Literal["valid", "same"],
+    sample_rate: int | None,
+    stems: tuple[str, ...] | None,
+    residual: str | None,
+    window_frames: int | None,
+    stride: int | None,
+    registry: str | None,
+) -> None:
+    """Convert a checkpoint of the paper's TensorFlow program, of a known port, or of ours, into the cache.
+
+    The options say what its tensors cannot tell; without them it is read as the published models are.
+    """
+    with _catalogue(registry, None) as catalogue:
+        record = catalogue.import_checkpoint(
+            path,
+            name,
+            padding=padding,
+            sample_rate=sample_rate,
+            sources=stems,
+            residual=residual,
+            window_frames=window_frames,
+            stride=stride,
+        )
+    for note in record.notes:
+        click.echo(f"{name}: {note}", err=True)
+    click.echo(f"{name}: {record.format}, {', '.join(record.stems)}, {record.sample_rate} Hz", err=True)
+
+
+@contextmanager
+def _catalogue(registry: str | None, offline: bool | None) -> Iterator[Catalogue]:
+    def notify(line: str) -> None:
+        click.echo(line, err=True)
+
+    with Downloader(offline=offline, progress=True, notify=notify) as downloader:
+        yield Catalogue(Cache(), downloader, registry)
+
+
+def _chosen(names: Sequence[str], everything: bool, entries: Callable[[], dict[str, Entry]]) -> Sequence[str]:
+    if everything == bool(names):
+        raise click.UsageError("Give the names of models, or --all.")
+    return [entry.name for entry in entries().values() if entry.path is None] if everything else names
+
+
+def _fail_with(errors: Sequence[WaveUNetError]) -> None:
+    """Print all errors but the last, which ends the command as its failure."""
+    for error in errors[:-1]:
+        click.echo(f"Error: {error}", err=True)
+    if errors:
+        raise errors[-1]
+
+
+def _described(entry: Entry) -> dict[str, Any]:
+    """An entry as plain values: what the card says, what the cache knows, where it is."""
+    card, record = entry.card, entry.record
+    known = card or record
+    assert known is not None
+    described: dict[str, Any] = {
+        "name": entry.name,
+        "where": entry.state,
+        "path": str(entry.path) if entry.path else None,
+        "size_bytes": entry.size,
+        "stems": list(known.stems),
+        "residual": known.residual,
+        "sample_rate_hz": known.sample_rate,
+        "channels": known.channels,
+        "format": known.format,
+        "licence": known.licence,
+    }
+    if card:
+        keys = (
+            "title",
+            "architecture",
+            "changes",
+            "authors",
+            "citation",
+            "homepage",
+            "verified",
+            "notes",
+            "attribution",
+        )
+        described |= {key: value for key, value in asdict(card).items() if key in keys}
+        described |= {"files": [asdict(file) for file in card.files], "quality": [asdict(q) for q in card.quality]}
+        described["archive"] = asdict(card.archive) if card.archive else None
+    if record:
+        described["installed"] = {key: asdict(record)[key] for key in ("origin", "files", "notes", "sha256")}
+    return described
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    known = entry.card or entry.record
+    assert known is not None
+    best = entry.card.quality[0] if entry.card and entry.card.quality else None
+    figures = ", ".join(f"{stem} {value:.2f}" for stem, value in best.values.items()) if best else ""
+    about = "" if entry.path or (entry.card and all(file.size for file in entry.card.files)) else "~"
+    return (
+        entry.name,
+        ",".join(known.stems),
+        f"{known.sample_rate / 1000:g}k {'stereo' if known.channels == 2 else 'mono'}",
+        f"{about}{entry.size / 1e6:.0f} MB",
+        entry.state,
+        known.licence.split(" (")[0],
+        f"{figures} dB ({best.dataset}, {best.aggregation})" if best else "-",
+    )
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _lines(described: dict[str, Any]) -> Iterator[str]:
+    """Readable lines of a description: one a value, blocks of text indented."""
+    for key, value in described.items():
+        if value in (None, "", [], {}):
+            continue
+        label = key.replace("_", " ")
+        if isinstance(value, list) and isinstance(value[0], dict):
+            yield f"{label}:"
+            for item in value:
+                yield f"  {_text(item)}"
+        elif isinstance(value, str) and "\n" in value:
+            yield f"{label}:"
+            yield from (f"  {line}" for line in value.strip().splitlines())
+        else:
+            yield f"{label}: {_text(value)}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items() if item)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
