@@ -109,12 +109,13 @@ class WaveUNet(nn.Module):
 
     def sources_of(self, mixture: Tensor, features: Tensor) -> Tensor:
         """The last layer: (B, C, t) and (B, F_c, t) → (B, S, C, t). Always in float32: it is cheap."""
-        mixture, features = mixture.float(), features.float()
-        weight, bias = self.output.weight.float(), self.output.bias.float()  # type: ignore[union-attr]
-        c = self.config.channels
-        x = torch.einsum("oi,bit->bot", weight[:, c:, 0], features)
-        x = x + torch.einsum("oi,bit->bot", weight[:, :c, 0], mixture) + bias[:, None]
-        x = torch.tanh(x).reshape(x.shape[0], -1, c, x.shape[-1])  # (B, S or S − 1, C, t)
+        mixture = mixture.float()
+        weight, c = self.output.weight, self.config.channels
+        with torch.autocast(mixture.device.type, enabled=False):
+            # Memory is channels-last here, so (B, t, F_c) is the contiguous view.
+            x = F.linear(features.transpose(1, 2).float(), weight[:, c:, 0], self.output.bias)
+            x = x + F.linear(mixture.transpose(1, 2), weight[:, :c, 0])  # (B, t, (S or S − 1)·C)
+        x = torch.tanh(x.transpose(1, 2)).reshape(x.shape[0], -1, c, x.shape[1])  # (B, S or S − 1, C, t)
         if self.config.additive:
             rest = mixture.unsqueeze(1) - x.sum(1, keepdim=True)
             x = torch.cat([x, rest], 1)

@@ -10,18 +10,21 @@ from waveunet_cli.audio.formats import (
     AudioInfo,
     OutputFormat,
     choose_output,
+    require_legal,
 )
 from waveunet_cli.audio.read import AudioReader, probe
-from waveunet_cli.audio.write import StemWriter, WriteReport
+from waveunet_cli.audio.write import Clip, StemWriter, WriteReport
 
 __all__ = [
     "AUDIO_EXTENSIONS",
     "FFMPEG_EXTENSIONS",
     "AudioInfo",
     "AudioReader",
+    "Clip",
     "OutputFormat",
     "StemWriter",
     "WriteReport",
     "choose_output",
     "probe",
+    "require_legal",
 ]

@@ -97,16 +97,10 @@ def choose_output(info: AudioInfo, container: str, subtype: str | None = None) -
     container cannot hold the subtype, the number of channels or the sample rate.
     """
     container = container.lower()
-    if container not in LEGAL_SUBTYPES:
-        raise ConfigError(f"unknown output format {container!r}; choose one of {', '.join(LEGAL_SUBTYPES)}")
-    legal = LEGAL_SUBTYPES[container]
     if subtype is None:
         depth = 16 if info.lossy else _DEPTH.get(info.subtype, 16)
-        chosen = _DEFAULTS[container][depth] if container in _DEFAULTS else legal[0]
-    else:
-        chosen = subtype.upper()
-    if chosen not in legal:
-        raise ConfigError(f"{container} cannot hold the subtype {chosen}; choose one of {', '.join(legal)}")
+        subtype = _DEFAULTS[container][depth] if container in _DEFAULTS else None
+    chosen = require_legal(container, subtype)
 
     max_channels = _MAX_CHANNELS.get(container)
     if max_channels is not None and info.channels > max_channels:
@@ -120,6 +114,17 @@ def choose_output(info: AudioInfo, container: str, subtype: str | None = None) -
         )
     _try_header(info, container, chosen)
     return OutputFormat(container, chosen)
+
+
+def require_legal(container: str, subtype: str | None) -> str:
+    """The subtype, in capitals, if the container can hold it (its first if None); else ConfigError."""
+    if container not in LEGAL_SUBTYPES:
+        raise ConfigError(f"unknown output format {container!r}; choose one of {', '.join(LEGAL_SUBTYPES)}")
+    legal = LEGAL_SUBTYPES[container]
+    chosen = legal[0] if subtype is None else subtype.upper()
+    if chosen not in legal:
+        raise ConfigError(f"{container} cannot hold the subtype {chosen}; choose one of {', '.join(legal)}")
+    return chosen
 
 
 def _try_header(info: AudioInfo, container: str, subtype: str) -> None:

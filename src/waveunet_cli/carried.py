@@ -1,0 +1,214 @@
+"""A valid Wave-U-Net as a stream that carries every layer's tail, instead of computing its context again.
+
+Gives the samples that one window over the whole stream gives. On a CPU this is the fastest way to run the network:
+nothing is computed twice, and a block is small enough for a layer to stay in the processor's cache.
+
+Every layer keeps a line of its newest frames and adds B / 2^i of them for B frames pushed. Of a layer, let frame n
+(counted as one window over the whole stream would) be the (n + s)-th that is added: s is its delay, the number of
+frames added before the first that means anything.
+
+    mixture       s = 0
+    first level   reads `taps` frames, the newest included:                     s = taps − 1
+    level below   reads every other frame n = 2m, m+1, …, so the frame added as number q must read from
+                  2q − H, with 2q − H − s even: H = 2·(taps − 1) − (s mod 2);   s' = (H + s) / 2
+    level above   reads Q = (up_taps + 3) / 2 frames to make two (see network.py): s' = 2·(Q − 1 + s)
+
+On the way up frame j of a level's output needs the frames from j + o on of the skip, o being the crop of the whole
+window; they were added s + o − s' frames before. The first frame that leaves the last level as number s is that of
+the first `context` frames of the stream, so with `context` zeros in front it is the song's first.
+"""
+
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from waveunet_cli.errors import ConfigError
+from waveunet_cli.network import SLOPE, UpKernel, WaveUNet, as_2d
+
+BLOCK_FRAMES = 65_536  # the fastest of 16 Ki … 512 Ki on the CPUs tried: see benchmarks/
+SMALL = 20_480  # values of an input up to which torch would convolve on one core, slowly
+
+
+class CarriedStream:
+    """One window without end: (B, C, t) → (B, S, C, t'), computed a block at a time, without autograd."""
+
+    def __init__(self, network: "CarriedNetwork", size: int = 1) -> None:
+        """`size` is B: how many signals run side by side, each with lines of its own."""
+        self._network = network
+        self._lines = [network.new_lines() for _ in range(size)]
+        self._pending: Tensor | None = None  # (B, C, t) not yet computed, the zeros in front included
+        self._owed = 0  # frames received and not yet returned
+        self._meaningless = network.delay  # frames to come that precede the first
+
+    def push(self, x: Tensor) -> Tensor:
+        """(B, C, t) → (B, S, C, t'): what the whole blocks so far give; t' may be 0."""
+        self._owed += x.shape[-1]
+        if self._pending is None:
+            self._pending = x.new_zeros(*x.shape[:-1], self._network.context)
+        self._pending = torch.cat([self._pending, x], -1)
+        return self._compute(self._pending.shape[-1] // self._network.block * self._network.block)
+
+    def flush(self) -> Tensor:
+        """The rest, (B, S, C, t')."""
+        assert self._pending is not None, "push at least once before flush"
+        frames = self._meaningless + self._owed if self._owed else 0
+        frames = -(-frames // self._network.step) * self._network.step
+        self._pending = F.pad(self._pending, (0, max(0, frames - self._pending.shape[-1])))
+        return self._compute(frames)
+
+    @torch.no_grad()
+    def _compute(self, frames: int) -> Tensor:
+        assert self._pending is not None
+        size, channels, _ = self._pending.shape
+        outputs = [self._pending.new_zeros(size, self._network.sources, channels, 0)]
+        for block in torch.split(self._pending[..., :frames], self._network.block, -1):
+            if block.shape[-1]:
+                rows = zip(self._lines, block.transpose(1, 2), strict=True)  # each (t, C)
+                outputs.append(torch.cat([self._network.advance(lines, signal) for lines, signal in rows]))
+        self._pending = self._pending[..., frames:]
+        y = torch.cat(outputs, -1)
+        start = min(self._meaningless, frames)
+        self._meaningless -= start
+        y = y[..., start : start + self._owed]
+        self._owed -= y.shape[-1]
+        return y
+
+
+class _Line:
+    """The newest frames of a layer as rows (t, C), side by side in one buffer."""
+
+    def __init__(self, keep_frames: int, block_frames: int, channels: int, dtype: torch.dtype) -> None:
+        self._keep = keep_frames
+        self._rows = torch.zeros(2 * keep_frames + 4 * block_frames, channels, dtype=dtype)
+        self._end = keep_frames
+
+    def extend(self, frames: int) -> Tensor:
+        """Room for the next rows (frames, C), to be filled by the caller."""
+        if self._end + frames > len(self._rows):  # only now does anything move: every few blocks
+            self._rows[: self._keep] = self._rows[self._end - self._keep : self._end]
+            self._end = self._keep
+        self._end += frames
+        return self._rows[self._end - frames : self._end]
+
+    def rows(self, back: int, frames: int) -> Tensor:
+        """`frames` rows (frames, C), the first of them `back` before the end."""
+        assert frames <= back <= self._keep + len(self._rows)
+        return self._rows[self._end - back : self._end - back + frames]
+
+
+class _Lines(NamedTuple):
+    """The state of one signal: what every layer keeps."""
+
+    mixture: _Line
+    down: list[_Line]
+    coarse: list[_Line]  # what each level of the way up reads, deepest first
+
+
+class CarriedNetwork:
+    """A network's kernels, ready to run as streams on the CPU; the module's docstring derives the integers.
+
+    Computes in `dtype`; kernels are folded in float32 before. Raises ConfigError for a network that pads with zeros.
+    """
+
+    def __init__(self, network: WaveUNet, dtype: torch.dtype = torch.float32, block_frames: int = BLOCK_FRAMES) -> None:
+        config = network.config
+        if config.padding != "valid":
+            raise ConfigError("a network that pads with zeros has no stream of its own; run it in windows")
+        window = config.window(1)
+        self._network = network
+        self._dtype = dtype
+        self.step = 2**config.levels
+        self.block = max(1, block_frames // self.step) * self.step
+        self.context = window.context
+        self.sources = len(config.sources)
+        taps, levels, self._up_taps = config.down_taps, config.levels, config.up_taps
+
+        # Down: what each level reads of the line above it, and its delay.
+        delays, lengths = [0], [window.input]
+        self._histories = []
+        for level in range(levels + 1):
+            above = delays[-1]
+            history = taps - 1 if level == 0 else 2 * (taps - 1) - above % 2
+            self._histories.append(history)
+            delays.append(history if level == 0 else (history + above) // 2)
+            lengths.append((lengths[-1] if level == 0 else (lengths[-1] + 1) // 2) - (taps - 1))
+
+        # Up, deepest first: how far back each skip is read.
+        self._coarse_history = (config.up_taps + 3) // 2 - 1
+        self._skips_back = []
+        delay, length = delays[-1], lengths[-1]
+        for level in range(levels, 0, -1):
+            delay = 2 * (self._coarse_history + delay)
+            length = 2 * length - config.up_taps
+            cropped = (lengths[level] - (length + config.up_taps - 1)) // 2
+            self._skips_back.append(delay - cropped - delays[level])
+        self.delay = delay
+        self._mixture_back = delay - window.context
+
+        with torch.no_grad():
+            convolutions = [cast(nn.Conv1d, conv) for conv in [*network.down, network.bottleneck]]
+            self._down = [(as_2d(c.weight).to(dtype), cast(Tensor, c.bias).to(dtype)) for c in convolutions]
+            kernels = [network.up_kernel(level) for level in range(levels)]
+            self._up = [UpKernel(*(part.to(dtype) for part in kernel)) for kernel in kernels]
+
+    def new_lines(self) -> _Lines:
+        """The state of a signal of which nothing was seen yet."""
+        levels, taps = len(self._up), self._down[0][0].shape[-1]
+
+        def line(keep: int, level: int, channels: int) -> _Line:  # of the level's rate, 0 being the full one
+            return _Line(keep, self.block >> level, channels, self._dtype)
+
+        return _Lines(
+            mixture=_Line(max(taps, self._mixture_back), self.block, self._down[0][0].shape[1], torch.float32),
+            down=[
+                line(max(2 * taps, self._skips_back[levels - 1 - level]), level, weight.shape[0])
+                for level, (weight, _) in enumerate(self._down[:-1])
+            ],
+            coarse=[
+                line(self._coarse_history, levels - level, kernel.coarse.shape[1])
+                for level, kernel in enumerate(self._up)
+            ],
+        )
+
+    def advance(self, lines: _Lines, block: Tensor) -> Tensor:
+        """Add a block of the mixture (t, C), get the next t frames of every source (1, S, C, t)."""
+        frames = block.shape[0]
+        lines.mixture.extend(frames).copy_(block)
+
+        line, new = lines.mixture, frames  # the line above, and how many of its frames are new
+        for level, (weight, bias) in enumerate(self._down):
+            step = 1 if level == 0 else 2
+            read = new + self._histories[level]
+            x = _convolve(line.rows(read, read).to(self._dtype), weight, bias, step)  # (new / step, F_c·(level + 1))
+            new //= step
+            line = lines.down[level] if level < len(lines.down) else lines.coarse[0]
+            torch.ops.aten.leaky_relu.out(x, SLOPE, out=line.extend(new))
+
+        for level, kernel in enumerate(self._up):
+            read = new + self._coarse_history
+            y = _convolve(lines.coarse[level].rows(read, read), kernel.coarse, kernel.coarse_bias)
+            y = y.reshape(2 * new, -1)  # (2·new, out): each row held an even and an odd frame
+            new *= 2
+            skip = lines.down[-1 - level].rows(new + self._skips_back[level], new + self._up_taps - 1)
+            y += _convolve(skip, kernel.skip)
+            if level + 1 < len(self._up):
+                torch.ops.aten.leaky_relu.out(y, SLOPE, out=lines.coarse[level + 1].extend(new))
+
+        features = F.leaky_relu_(y, SLOPE)  # (t, F_c)
+        mixture = lines.mixture.rows(frames + self._mixture_back, frames)  # (t, C)
+        return self._network.sources_of(mixture.T[None], features.T[None])
+
+
+def _convolve(rows: Tensor, weight: Tensor, bias: Tensor | None = None, step: int = 1) -> Tensor:
+    # (t, C) → (t', out)
+    frames, channels = rows.shape
+    if rows.numel() <= SMALL:
+        windows = rows[::step].unfold(0, weight.shape[-1], 1)  # (t', C, taps)
+        return F.linear(windows.flatten(1), weight.flatten(1), bias)
+    # Rows already are channels-last memory: seen as (1, C, 1, t), nothing is copied.
+    size = frames * channels
+    x = rows.as_strided((1, channels, 1, frames), (size, 1, size, channels))
+    y = F.conv2d(x, weight, bias, stride=step, dilation=step)  # (1, out, 1, t')
+    return y.permute(0, 3, 1, 2).reshape(y.shape[-1], y.shape[1])
