@@ -1,5 +1,6 @@
 """`waveunet separate`: songs and folders of songs become stems."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -137,7 +138,7 @@ class _Voice:
     def note(self, text: str) -> None:
         """What the user should know."""
         if not self._quiet:
-            tqdm.write(text, file=click.get_text_stream("stderr"))
+            tqdm.write(text, file=sys.stderr)
 
     def detail(self, text: str) -> None:
         """What the user asked for with -v."""
