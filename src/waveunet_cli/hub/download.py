@@ -153,7 +153,7 @@ class Downloader:
         except requests.RequestException as error:
             raise _BrokenOffError(_first_line(error)) from error
         except OSError as error:
-            raise DownloadError(f"{part}: cannot be written ({error})") from error
+            raise DownloadError(f"{error}, while receiving into {part}") from error
 
     def _resume_headers(self, url: str, file: File, part: Path) -> dict[str, str]:
         """What to ask for so that the bytes in `part` can stay, or nothing if they cannot."""
@@ -178,6 +178,7 @@ class Downloader:
             validator = etag if etag.startswith('"') else date
             _validator_path(part).write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
         received = start
+        response.raw.enforce_content_length = False  # else the last chunk of a broken transfer would be lost
         with part.open("ab" if start else "wb") as out, self._bar(file.name, start, total) as bar:
             for chunk in response.iter_content(CHUNK_BYTES):
                 received += len(chunk)
