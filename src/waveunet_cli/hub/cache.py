@@ -63,9 +63,13 @@ class Cache:
         """The folder for the downloads of one model."""
         return self.root / "downloads" / name
 
+    def archive(self, url: str) -> Path:
+        """Where an archive is kept while models are taken out of it."""
+        return self.root / "downloads" / f"_{_key(url)}.zip"
+
     def registry(self, url: str) -> Path:
         """The folder for the last copy of a registry."""
-        return self.root / "registries" / hashlib.sha256(url.encode()).hexdigest()[:16]
+        return self.root / "registries" / _key(url)
 
     def record(self, name: str) -> Record | None:
         """The record of a model, None if it is not in the cache; raises CheckpointError for a damaged one."""
@@ -111,7 +115,7 @@ class Cache:
 
     def record_first_use(self, model: str, hashes: dict[str, str] | None) -> None:
         """Remember a model's hashes, or with None forget them."""
-        with self.lock("first-use"):
+        with self.lock("_first-use"):
             uses = self._first_uses()
             uses.pop(model, None)
             if hashes:
@@ -120,7 +124,7 @@ class Cache:
 
     @contextmanager
     def lock(self, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Hold the lock of a name across processes; calls `waiting` if another one has it.
+        """Hold the lock of a model (other things have names with _) across processes; calls `waiting` if it is taken.
 
         Raises CheckpointError if the cache, now or while the lock is held, cannot be read or written.
         """
@@ -160,6 +164,10 @@ def sha256_of(path: Path) -> str:
     """The sha256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _key(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -135,7 +135,7 @@ class Downloader:
                     furthest, failures = _size(part), 0
                 failures += 1
                 if failures == self._attempts:
-                    raise DownloadError(f"{broken}, {failures} times without progress") from broken
+                    raise DownloadError(f"{broken}; given up after {failures} attempts without progress") from broken
                 self._sleep(min(max(broken.delay_seconds, 2.0 ** (failures - 1)), LONGEST_DELAY_SECONDS))
 
     def _receive(self, url: str, file: File, part: Path) -> None:
@@ -156,7 +156,7 @@ class Downloader:
             raise DownloadError(f"{error}, while receiving into {part}") from error
 
     def _resume_headers(self, url: str, file: File, part: Path) -> dict[str, str]:
-        """What to ask for so that the bytes in `part` can stay, or nothing if they cannot."""
+        """What to ask for so that the bytes in `part` can stay; if they cannot, they are deleted."""
         have = _size(part)
         try:
             began = json.loads(_validator_path(part).read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 from urllib.parse import urljoin, urlsplit
 
 from waveunet_cli.config import WaveUNetConfig
-from waveunet_cli.errors import CheckpointError, ConfigError, DownloadError
+from waveunet_cli.errors import CheckpointError, ConfigError, DownloadError, WaveUNetError
 from waveunet_cli.hub.archive import extract
 from waveunet_cli.hub.cache import Cache, Record, sha256_of
 from waveunet_cli.hub.cards import NAME, Card, File
@@ -57,7 +57,11 @@ class Installer:
             hashes = self._download(card, folder)
         paths = local or [folder / file.name for file in card.files]
         weights = folder / "converted.safetensors"
-        config, notes = _converted(paths, weights, card)
+        try:
+            config, notes = _converted(paths, weights, card)
+        except WaveUNetError:
+            shutil.rmtree(folder)  # whatever came, it is not the model; the next attempt fetches anew
+            raise
         if not local:
             self._trust(card, hashes)
         files = {file.name: hashes[file.name] for file in card.files}
@@ -110,9 +114,8 @@ class Installer:
             if file.urls:
                 self._downloader.notify(f"{card.name}: {failure}; trying {card.archive.name}")
         archive = _with_recorded_hash(card.archive, known)
-        name = urlsplit(archive.urls[0]).path.strip("/").replace("/", "-")
-        path = self._cache.downloads("archives") / name
-        with self._cache.lock(f"archive-{name}"):
+        path = self._cache.archive(archive.urls[0])
+        with self._cache.lock(path.stem):
             hashes[archive.name] = self._downloader.fetch(archive, archive.urls, path)
             self._archives.add(path)
             return hashes | extract(path, missing, folder)
@@ -160,23 +163,28 @@ def import_model(path: Path, name: str, cache: Cache, **options: Unpack[ImportOp
             raise ConfigError(f"{name}: a model of this name is in the cache; choose another, or remove it first")
         folder = cache.downloads(name)
         folder.mkdir(parents=True, exist_ok=True)
-        weights = folder / "converted.safetensors"
-        if path.suffix == ".safetensors":
-            from waveunet_cli.checkpoint import load_checkpoint
+        try:
+            return _import(path, name, folder / "converted.safetensors", cache, options)
+        finally:
+            shutil.rmtree(folder)
 
-            config = load_checkpoint(path).config
-            shutil.copyfile(path, weights)
-            kind, notes = "safetensors", list[str]()
-        else:
-            from waveunet_cli.convert import import_checkpoint
 
-            converted = import_checkpoint(path, weights, **options)
-            config, kind, notes = converted.config, converted.format, converted.notes
-        hashes = {path.name: sha256_of(path)} if path.is_file() else {}
-        record = _record(name, config, weights, kind, "as its author says", str(path.resolve()), hashes, notes)
-        cache.add(record, weights)
-        shutil.rmtree(folder)
-        return record
+def _import(path: Path, name: str, weights: Path, cache: Cache, options: ImportOptions) -> Record:
+    if path.suffix == ".safetensors":
+        from waveunet_cli.checkpoint import load_checkpoint
+
+        config = load_checkpoint(path).config
+        shutil.copyfile(path, weights)
+        kind, notes = "safetensors", list[str]()
+    else:
+        from waveunet_cli.convert import import_checkpoint
+
+        converted = import_checkpoint(path, weights, **options)
+        config, kind, notes = converted.config, converted.format, converted.notes
+    hashes = {path.name: sha256_of(path)} if path.is_file() else {}
+    record = _record(name, config, weights, kind, "as its author says", str(path.resolve()), hashes, notes)
+    cache.add(record, weights)
+    return record
 
 
 def _converted(paths: Sequence[Path], weights: Path, card: Card) -> tuple["Config", Sequence[str]]:

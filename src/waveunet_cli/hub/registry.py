@@ -79,7 +79,7 @@ def _fetched_cards(address: str, cache: Cache, downloader: Downloader) -> dict[s
     """The cards at an address, or their last copy if they cannot all be fetched."""
     last = cache.registry(address)
     fresh = last.with_name(f"{last.name}-fresh")
-    with cache.lock(f"registry-{last.name}"):
+    with cache.lock(f"_{last.name}"):
         shutil.rmtree(fresh, ignore_errors=True)
         try:
             for name in _listed(_fetched_text("index.toml", address, fresh, downloader), address):

@@ -1,0 +1,126 @@
+"""Zips: only the wanted members come out, under the wanted names, and no more bytes than allowed."""
+
+import hashlib
+import stat
+import struct
+import zipfile
+from contextlib import suppress
+
+import pytest
+
+from waveunet_cli.errors import DownloadError
+from waveunet_cli.hub.archive import extract
+from waveunet_cli.hub.cards import File
+
+BODY = b"weights" * 1000
+WANTED = File("model.index", size=len(BODY), sha256=hashlib.sha256(BODY).hexdigest())
+
+
+@pytest.fixture
+def pack(tmp_path):
+    """Write a zip of (name or ZipInfo, bytes) pairs."""
+
+    def pack(*members):
+        path = tmp_path / "models.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for member, content in members:
+                archive.writestr(member, content)
+        return path
+
+    return pack
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "out" / "deep"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def everything_in(folder):
+    return sorted(path.name for path in folder.parent.rglob("*") if path.is_file())
+
+
+def test_only_the_wanted_member_comes_out_whatever_its_folder(pack, folder):
+    path = pack(("README", b"no"), ("a/b/model.index", BODY), ("a/b/model.meta", b"no"))
+    assert extract(path, [WANTED], folder) == {"model.index": WANTED.sha256}
+    assert (folder / "model.index").read_bytes() == BODY
+    assert everything_in(folder) == ["model.index"]
+
+
+@pytest.mark.parametrize("name", ["../../model.index", "/model.index", "..\\..\\model.index", "C:\\model.index"])
+def test_no_member_chooses_where_it_lands(pack, folder, tmp_path, name):
+    path = pack((name, BODY))
+    with suppress(DownloadError):  # a name with backslashes is no such file
+        extract(path, [WANTED], folder)
+    assert set(everything_in(folder)) <= {"model.index"}
+    assert not (tmp_path / "out" / "model.index").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["models.zip", "out"]
+
+
+def test_a_missing_or_doubtful_member_is_refused(pack, folder):
+    with pytest.raises(DownloadError, match=r"holds 0 files named model\.index"):
+        extract(pack(("other", BODY)), [WANTED], folder)
+    with pytest.raises(DownloadError, match=r"holds 2 files named model\.index"):
+        extract(pack(("a/model.index", BODY), ("b/model.index", BODY)), [WANTED], folder)
+
+
+def test_a_link_is_refused(pack, folder):
+    link = zipfile.ZipInfo("model.index")
+    link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    with pytest.raises(DownloadError, match="no plain"):
+        extract(pack((link, b"/etc/passwd")), [WANTED], folder)
+
+
+def test_a_directory_is_refused(pack, folder):
+    with pytest.raises(DownloadError, match="no plain"):
+        extract(pack(("model.index/", b"")), [WANTED], folder)
+
+
+def test_a_bomb_that_says_so_is_not_inflated(pack, folder):
+    path = pack(("model.index", bytes(3_000_000)))
+    assert path.stat().st_size < 5000
+    with pytest.raises(DownloadError, match="declares 3000000 bytes, 7000 are allowed"):
+        extract(path, [WANTED], folder)
+    assert everything_in(folder) == []
+
+
+def test_a_bomb_that_lies_about_its_size_stops_at_the_bound(pack, folder):
+    path = pack(("model.index", bytes(3_000_000)))
+    raw = path.read_bytes().replace(struct.pack("<I", 3_000_000), struct.pack("<I", 7000))
+    path.write_bytes(raw)
+    with pytest.raises(DownloadError):
+        extract(path, [WANTED], folder)
+    assert everything_in(folder) == []
+
+
+def test_real_bytes_are_counted_too(pack, folder, monkeypatch):
+    """Should the zip reader ever hand out more than was declared."""
+    path = pack(("model.index", bytes(30_000)))
+    monkeypatch.setattr("waveunet_cli.hub.archive._member", lambda members, file, where: members.infolist()[0])
+    with pytest.raises(DownloadError, match="inflates beyond 7000 bytes"):
+        extract(path, [WANTED], folder)
+    assert everything_in(folder) == []
+
+
+def test_wrong_bytes_inside_are_refused(pack, folder):
+    with pytest.raises(DownloadError, match="sha256"):
+        extract(pack(("model.index", BODY[::-1])), [WANTED], folder)
+    assert everything_in(folder) == []
+
+
+@pytest.mark.parametrize("damage", ["no zip", "truncated", "flipped"])
+def test_a_damaged_archive_is_one_line(pack, folder, damage):
+    path = pack(("model.index", BODY))
+    raw = bytearray(path.read_bytes())
+    if damage == "no zip":
+        raw = bytearray(b"<html>gone</html>")
+    elif damage == "truncated":
+        raw = raw[: len(raw) // 2]
+    else:
+        raw[50] ^= 0xFF  # inside the deflated bytes
+    path.write_bytes(raw)
+    with pytest.raises(DownloadError, match=r"models\.zip") as error:
+        extract(path, [WANTED], folder)
+    assert "\n" not in str(error.value)
+    assert everything_in(folder) == []
