@@ -13,6 +13,7 @@ import torch
 
 from faulty_server import Fault, serving
 from waveunet_cli.checkpoint import load_checkpoint, save_checkpoint
+from waveunet_cli.cli import main
 from waveunet_cli.config import M5
 from waveunet_cli.errors import CheckpointError, ConfigError, DownloadError, ModelNotFoundError
 from waveunet_cli.hub import Cache, Catalogue, Downloader, load_model
@@ -351,3 +352,36 @@ def test_a_failed_import_leaves_nothing(catalogue, tmp_path):
     assert not list(Cache().root.rglob("converted*"))
     with pytest.raises(ModelNotFoundError, match="nothing to remove"):
         catalogue(None).remove("mine")
+
+
+def test_the_command_line_downloads_and_keeps_stdout_clean(server, capsys, monkeypatch):
+    publish(server)
+    monkeypatch.setenv("WAVEUNET_MODELS", server.url("/cards"))
+    with pytest.raises(SystemExit) as refused:
+        main(["models", "download", "--offline", "lab-m5"])
+    assert refused.value.code == 1
+    assert server.requests == []
+    with pytest.raises(SystemExit) as done:
+        main(["models", "download", "lab-m5"])
+    assert done.value.code == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1].startswith("lab-m5: downloading 3 MB from 127.0.0.1")  # and no bar: no terminal
+
+
+def test_a_port_is_compared_with_its_card_by_what_both_know(server, catalogue):
+    """Its architecture is read from the checkpoint; stems, rate and channels must be the card's."""
+    body = (GOLDEN.parents[1] / "pytorch" / "joint_learned" / "model").read_bytes()
+    card = CARD.replace('"M5"', '"PyTorch port"').replace("changes = { filters = FILTERS }", "")
+    card = card.replace('"tensorflow"', '"pytorch"').replace("22050", "44100")
+    card = card.replace('["accompaniment", "vocals"]', '["bass", "drums", "other", "vocals"]')
+    card = card.replace('residual = "accompaniment"', 'residual = "other"')
+    blob = hashlib.sha1(b"blob %d\0" % len(body) + body, usedforsecurity=False).hexdigest()
+    card += f'[[files]]\nname = "model"\nexpected_size = {len(body)}\ngit_sha1 = "{blob}"\n'
+    server.files |= {"/cards/model": body, "/cards/index.toml": b'cards = ["lab-m5.toml"]'}
+    server.files["/cards/lab-m5.toml"] = card.replace("channels = 2", "channels = 1").encode()
+    (error,) = catalogue().download(["lab-m5"])
+    assert "another model" in str(error)
+    server.files["/cards/lab-m5.toml"] = card.encode()
+    assert load_checkpoint(catalogue().weights("lab-m5")).config.sources == ("bass", "drums", "other", "vocals")
+    assert Cache().first_use("lab-m5") == {}  # its hash is published

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Unpack
 
 import click
 
 from waveunet_cli.errors import ModelNotFoundError, WaveUNetError
 from waveunet_cli.hub import Cache, Catalogue, Downloader, Entry
+from waveunet_cli.hub.install import ImportOptions
 
 registry_option = click.option(
     "--registry",
@@ -134,39 +135,22 @@ def _stem_names(_context: click.Context, _parameter: click.Parameter, value: str
     help="Of a TensorFlow bundle.",
 )
 @click.option("--sample-rate", type=click.IntRange(min=1), metavar="HZ", help="Rate the model works at.")
-@click.option("--stems", metavar="A,B", callback=_stem_names, help="Names of the stems, in the order of the outputs.")
+@click.option(
+    "--stems", "sources", metavar="A,B", callback=_stem_names, help="Names of the stems, in the order of the outputs."
+)
 @click.option("--residual", metavar="STEM", help="Stem that gets what lies above the model's rate; never vocals.")
 @click.option(
     "--window-frames", type=click.IntRange(min=1), metavar="N", help="Frames of a network with fixed windows."
 )
 @click.option("--stride", type=click.IntRange(min=2), metavar="N", help="Of a PyTorch port with learned resampling.")
 @registry_option
-def import_model(
-    path: Path,
-    name: str,
-    padding: Literal["valid", "same"],
-    sample_rate: int | None,
-    stems: tuple[str, ...] | None,
-    residual: str | None,
-    window_frames: int | None,
-    stride: int | None,
-    registry: str | None,
-) -> None:
+def import_model(path: Path, name: str, registry: str | None, **options: Unpack[ImportOptions]) -> None:
     """Convert a checkpoint of the paper's TensorFlow program, of a known port, or of ours, into the cache.
 
     The options say what its tensors cannot tell; without them it is read as the published models are.
     """
     with _catalogue(registry, None) as catalogue:
-        record = catalogue.import_checkpoint(
-            path,
-            name,
-            padding=padding,
-            sample_rate=sample_rate,
-            sources=stems,
-            residual=residual,
-            window_frames=window_frames,
-            stride=stride,
-        )
+        record = catalogue.import_checkpoint(path, name, **options)
     for note in record.notes:
         click.echo(f"{name}: {note}", err=True)
     click.echo(f"{name}: {record.format}, {', '.join(record.stems)}, {record.sample_rate} Hz", err=True)
