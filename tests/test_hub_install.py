@@ -291,6 +291,12 @@ def test_a_folder_of_cards_needs_no_network(server, catalogue, tmp_path, monkeyp
     monkeypatch.setenv("WAVEUNET_MODELS", str(folder))
     assert load_model("lab-m5", offline=True).config.filters == 4
 
+    (folder / DATA).unlink()
+    catalogue(None).remove("lab-m5")
+    with pytest.raises(DownloadError, match="put it beside its card"):
+        load_model("lab-m5")
+    (folder / DATA).write_bytes((GOLDEN / DATA).read_bytes())
+
     weights = folder / "own.safetensors"
     catalogue(None).weights("lab-m5").rename(weights)
     text = CARD.replace("FILTERS", "4").replace('"lab-m5"', '"own"').replace('"tensorflow"', '"safetensors"')

@@ -96,6 +96,8 @@ class Downloader:
                 destination.unlink()
         if self.offline:
             raise DownloadError(f"{file.name}: not on this machine, and the network is switched off; go online once")
+        if not urls:
+            raise DownloadError(f"{file.name}: neither on this machine nor at any address; put it beside its card")
         destination.parent.mkdir(parents=True, exist_ok=True)
         part = destination.with_name(f"{destination.name}.part")
         reasons = []

@@ -78,22 +78,23 @@ class Installer:
             return self._obtain(card, known, folder)
         except DownloadError as error:
             hint = (
-                f"; hashes recorded at the first download count: 'waveunet models remove --forget {card.name}' "
-                "trusts what is published now"
+                "; its hashes were recorded at the first download: if it was published anew, "
+                f"'waveunet models remove --forget {card.name}' trusts the new bytes"
             )
             raise DownloadError(f"{card.name}: {error}{hint if known else ''}") from error
 
     def _announce(self, card: Card, folder: Path) -> None:
         """Say what comes from where, how large, under which licence; and refuse early if it cannot fit."""
+        if self._downloader.offline:
+            return
         hosts = [urlsplit(url).netloc for file in card.files for url in addresses(card, file)]
         hosts += [urlsplit(url).netloc for url in (card.archive.urls if card.archive else ())]
         about = "" if all(file.size for file in card.files) else "about "
         self._downloader.notify(
-            f"{card.name}: downloading {about}{card.size / 1e6:.0f} MB from {' or '.join(dict.fromkeys(hosts))}; "
+            f"{card.name}: downloading {about}{card.size / 1e6:.0f} MB from {' or '.join(dict.fromkeys(hosts)) or 'nowhere'}; "
             f"licence: {card.licence}"
         )
-        if not self._downloader.offline:
-            require_space(folder, 2 * card.size)  # the files, and what they are converted to
+        require_space(folder, 2 * card.size)  # the files, and what they are converted to
 
     def _obtain(self, card: Card, known: dict[str, str], folder: Path) -> dict[str, str]:
         """Each file from its own addresses; what these do not yield comes out of the archive."""
