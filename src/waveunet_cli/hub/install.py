@@ -85,13 +85,13 @@ class Installer:
 
     def _announce(self, card: Card, folder: Path) -> None:
         """Say what comes from where, how large, under which licence; and refuse early if it cannot fit."""
-        if self._downloader.offline:
-            return
         hosts = [urlsplit(url).netloc for file in card.files for url in addresses(card, file)]
         hosts += [urlsplit(url).netloc for url in (card.archive.urls if card.archive else ())]
+        if self._downloader.offline or not hosts:
+            return
         about = "" if all(file.size for file in card.files) else "about "
         self._downloader.notify(
-            f"{card.name}: downloading {about}{card.size / 1e6:.0f} MB from {' or '.join(dict.fromkeys(hosts)) or 'nowhere'}; "
+            f"{card.name}: downloading {about}{card.size / 1e6:.0f} MB from {' or '.join(dict.fromkeys(hosts))}; "
             f"licence: {card.licence}"
         )
         require_space(folder, 2 * card.size)  # the files, and what they are converted to
