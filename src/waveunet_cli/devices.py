@@ -1,5 +1,6 @@
 """Where and in which precision a network runs, and what to do when it does not fit there."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,17 +41,16 @@ def _device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise DeviceError(f"{name}: no such device; choose auto, cpu, cuda, cuda:N or mps") from error
+    if not re.fullmatch(r"cpu|mps|cuda(:\d{1,2})?", name):  # torch takes a long N modulo 256
+        raise DeviceError(f"{name!r}: no such device; choose auto, cpu, cuda, cuda:N or mps")
+    device = torch.device(name)
     cuda_devices = torch.cuda.device_count() if device.type == "cuda" else 0
     available = {
-        "cpu": device.index is None,
+        "cpu": True,
         "cuda": (device.index or 0) < cuda_devices,
         "mps": torch.backends.mps.is_available(),
     }
-    if not available.get(device.type, False):
+    if not available[device.type]:
         found = f", {cuda_devices} CUDA devices found" if device.type == "cuda" else ""
         raise DeviceError(f"{name}: this machine or this build of torch has no such device{found}; try --device cpu")
     return device

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from waveunet_cli.audio import AudioInfo, AudioReader, Clip, StemWriter, choose_output
+from waveunet_cli.audio.sinks import explained
 from waveunet_cli.carried import BLOCK_FRAMES, CarriedNetwork, CarriedStream
 from waveunet_cli.checkpoint import Config, Model
 from waveunet_cli.devices import FrugalNetwork, place
@@ -17,12 +18,13 @@ from waveunet_cli.errors import AudioWriteError, ConfigError
 from waveunet_cli.hub import load_model
 from waveunet_cli.network import WaveUNet
 from waveunet_cli.song import Audio, ChannelPlan, SongStream, StemPlan
-from waveunet_cli.songs import TEMPLATE, stem_paths
+from waveunet_cli.songs import TEMPLATE, Song, require_distinct, stem_paths
 from waveunet_cli.windows import Stream, WindowedStream
 
 READ_FRAMES = 65_536  # read at once
 GPU_WINDOW_SECONDS = 8.0
 GPU_BATCH = 4
+MAX_SEGMENT_SECONDS = 600
 
 Overwrite = Literal["always", "never"]
 
@@ -66,8 +68,11 @@ class Separator:
         stereo: bool = False,
         report: Callable[[str], None] = lambda message: None,
     ) -> None:
-        if segment_seconds is not None and not segment_seconds > 0:
-            raise ConfigError(f"segment of {segment_seconds} s: must be longer than 0; leave it out for the default")
+        if segment_seconds is not None and not 0 < segment_seconds <= MAX_SEGMENT_SECONDS:
+            raise ConfigError(
+                f"segment of {segment_seconds} s: must be longer than 0 and at most {MAX_SEGMENT_SECONDS} s; "
+                "leave it out for the default"
+            )
         self.placement = place(device, precision)
         self.model = model if isinstance(model, Model) else load_model(model)
         config, network = self.model.config, self.model.network
@@ -152,14 +157,17 @@ class Separator:
         Raises AudioReadError, AudioWriteError, and ConfigError for an output that cannot exist.
         """
         path, out = Path(path), Path(out)
-        paths = stem_paths(out, filename, self.model.name, track or path.stem, self.stems, container)
+        track = path.stem if track is None else track
+        paths = stem_paths(out, filename, self.model.name, track, self.stems, container)
+        require_distinct([Song(path, track)], paths.values())
         with AudioReader(path) as reader:
             info = reader.info
             channels = ChannelPlan(info.channels, self.model.config.channels, self._stereo).out
             output = choose_output(replace(info, channels=channels), container, subtype)
-            if overwrite == "never" and all(stem.exists() for stem in paths.values()):
-                return Separated(path, paths, skipped=True)
-            _check_space(out, info, channels, len(paths))
+            with explained(paths[self.stems[0]]):
+                if overwrite == "never" and all(stem.exists() for stem in paths.values()):
+                    return Separated(path, paths, skipped=True)
+                _check_space(out, info, channels, len(paths))
             total = None if info.frames is None else info.frames / info.sample_rate_hz
             with (
                 StemWriter(paths, info.sample_rate_hz, channels, output, clip, info.frames) as writer,

@@ -31,25 +31,31 @@ class Song:
 def find_songs(inputs: Sequence[Path], out: Path) -> tuple[list[Song], list[AudioReadError]]:
     """Every song of the files and folders given, sorted by track, and what is wrong with some of the inputs.
 
-    Folders are searched through and through, without hidden files and folders and without `out`.
+    Folders are searched through and through, without hidden files and folders, without `out` and without following
+    links to folders.
     """
     files: dict[Path, Path | None] = {}  # file: the outermost folder it was found in, or None if only named itself
-    problems = []
-    for given in sorted(set(inputs), key=lambda path: len(path.parts), reverse=True):
-        if given.is_dir():
-            found = list(_walk(given, out))
-            if not found:
+    problems: list[AudioReadError] = []
+    own = _place(out)
+    for given in sorted(set(inputs), key=lambda path: (len(path.parts), path), reverse=True):
+        if not os.path.isdir(given):  # noqa: PTH112 - Path's own tests raise where a folder above may not be entered
+            if os.path.lexists(given):
+                files.setdefault(given, None)
+            else:
+                problems.append(AudioReadError(f"{given}: no such file or folder; check the path"))
+        elif own == _place(given) or own in _place(given).parents:
+            problems.append(AudioReadError(f"{given}: is the output folder or lies in it; choose another --out"))
+        else:
+            before = len(problems)
+            found = list(_walk(given, own, problems))
+            files.update((file, given) for file in found)
+            if not found and len(problems) == before:
                 problems.append(
                     AudioReadError(f"{given}: no audio files in this folder; known are {' '.join(_extensions())}")
                 )
-            files.update((file, given) for file in found)
-        elif given.exists():
-            files.setdefault(given, None)
-        else:
-            problems.append(AudioReadError(f"{given}: no such file or folder; check the path"))
     places: dict[Path, Path] = {}  # the same file by two names is one song, by the first of them
     for file in sorted(files):
-        places.setdefault(file.resolve(), file)
+        places.setdefault(_place(file), file)
     chosen = list(places.values())
     roots = {files[file] for file in chosen}
     named_root = len(roots) > 1
@@ -64,10 +70,11 @@ def stem_paths(out: Path, template: str, model: str, track: str, stems: Iterable
     Raises ConfigError for a template with other fields, without {stem}, or that leaves `out`.
     """
     try:
-        fields = {field for _, field, _, _ in Formatter().parse(template) if field is not None}
+        parts = [part[1:] for part in Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
         raise ConfigError(f"file name template {template!r}: {error}; the default is {TEMPLATE!r}") from error
-    if not fields <= _FIELDS or "stem" not in fields:
+    fields = {field for field, _, _ in parts}
+    if not fields <= _FIELDS or "stem" not in fields or any(spec or conversion for _, spec, conversion in parts):
         raise ConfigError(
             f"file name template {template!r}: must hold {{stem}} and may hold {{model}}, {{track}} and {{ext}}; "
             f"the default is {TEMPLATE!r}"
@@ -78,24 +85,36 @@ def stem_paths(out: Path, template: str, model: str, track: str, stems: Iterable
     return {stem: out / path for stem, path in paths.items()}
 
 
-def needs_track(template: str) -> bool:
-    """Whether a template gives every song the same paths."""
-    return "{track}" not in template
+def require_distinct(songs: Iterable[Song], targets: Iterable[Path]) -> None:
+    """Raise ConfigError if two targets are the same file, or one of them is a song."""
+    taken = {_place(song.path) for song in songs}
+    seen = set()
+    for target in targets:
+        if _place(target) in taken:
+            raise ConfigError(f"{target}: is a song to be separated; choose another --out or --filename")
+        key = _key(str(target))
+        if key in seen:
+            raise ConfigError(f"{target}: two stems would be written here; put {{track}}/{{stem}} into --filename")
+        seen.add(key)
 
 
 def _extensions() -> list[str]:
     return sorted(AUDIO_EXTENSIONS | FFMPEG_EXTENSIONS)
 
 
-def _walk(root: Path, out: Path) -> Iterable[Path]:
+def _place(path: Path) -> Path:
+    # Unlike Path.resolve this has an answer for a link to itself.
+    return Path(os.path.realpath(path))
+
+
+def _walk(root: Path, own: Path, problems: list[AudioReadError]) -> Iterable[Path]:
+    def refused(error: OSError) -> None:
+        problems.append(AudioReadError(f"{error.filename}: cannot be searched ({error.strerror}); check permissions"))
+
     known = AUDIO_EXTENSIONS | FFMPEG_EXTENSIONS
-    own = out.resolve()
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in os.walk(root, onerror=refused):
         here = Path(folder)
-        if here.resolve() == own or own in here.resolve().parents:
-            folders.clear()
-            continue
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".") and _place(here / name) != own]
         for name in names:
             if not name.startswith(".") and Path(name).suffix.lower() in known:
                 yield here / name
@@ -107,15 +126,20 @@ def _names(file: Path, root: Path | None, named_root: bool) -> list[str]:
     above = list(Path(os.path.abspath(file)).parts[1:])[: -len(place.parts)]  # noqa: PTH100 - no links
     if root is not None and named_root:
         place, above = Path(*above[-1:]) / place, above[:-1]
-    names = [place.with_name(place.stem), place]
+    names = [(*place.parts[:-1], place.stem), place.parts]
     for count in range(1, len(above) + 1):
-        names.append(Path(*above[-count:]) / place)
+        names.append((*above[-count:], *place.parts))
     return [_portable(name) for name in names]
 
 
-def _portable(name: Path) -> str:
+def _portable(parts: Sequence[str]) -> str:
     # A folder's name that ends in a dot or a space cannot be opened on Windows.
-    return "/".join(part.rstrip(". ") or "_" for part in name.parts)
+    return "/".join(part.rstrip(". ") or "_" for part in parts)
+
+
+def _key(name: str) -> str:
+    # As file systems that ignore case and the spelling of accents compare names.
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _distinct(candidates: list[list[str]]) -> list[str]:
@@ -123,7 +147,7 @@ def _distinct(candidates: list[list[str]]) -> list[str]:
     chosen = [0] * len(candidates)
     while True:
         names = [names[index] for names, index in zip(candidates, chosen, strict=True)]
-        keys = [unicodedata.normalize("NFC", name).casefold() for name in names]  # as some file systems compare
+        keys = [_key(name) for name in names]
         counts = Counter(keys)
         shared = [counts[key] > 1 for key in keys]
         movable = [is_shared and chosen[i] + 1 < len(candidates[i]) for i, is_shared in enumerate(shared)]
@@ -137,6 +161,6 @@ def _numbered(names: list[str], shared: list[bool]) -> list[str]:
     seen: Counter[str] = Counter()
     result = []
     for name, is_shared in zip(names, shared, strict=True):
-        seen[name.casefold()] += is_shared
-        result.append(f"{name} ({seen[name.casefold()]})" if is_shared else name)
+        seen[_key(name)] += is_shared
+        result.append(f"{name} ({seen[_key(name)]})" if is_shared else name)
     return result

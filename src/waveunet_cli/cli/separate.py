@@ -1,5 +1,6 @@
 """`waveunet separate`: songs and folders of songs become stems."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from waveunet_cli.audio import require_legal
 from waveunet_cli.cli import EXIT_FAILED
 from waveunet_cli.errors import WaveUNetError
-from waveunet_cli.songs import TEMPLATE, find_songs, needs_track, stem_paths
+from waveunet_cli.songs import TEMPLATE, find_songs, require_distinct, stem_paths
 
 if TYPE_CHECKING:
     from waveunet_cli.separate import Separated
@@ -86,8 +87,6 @@ def command(
     if stems is not None and two_stems is not None:
         raise click.UsageError("--stems and --two-stems exclude each other; give one of them.")
     songs, problems = find_songs(inputs, out)
-    if len(songs) > 1 and needs_track(filename):
-        raise click.UsageError("--filename without {track} would write several songs to the same files.")
     stem_paths(out, filename, "model", "track", ["stem"], output["container"])  # refuses a bad template
     require_legal(output["container"], output["subtype"])
     for problem in problems:
@@ -107,6 +106,11 @@ def command(
             stereo=stereo,
             report=say.note,
         )
+        targets = [
+            stem_paths(out, filename, separator.model.name, song.track, separator.stems, output["container"])
+            for song in songs
+        ]
+        require_distinct(songs, (path for paths in targets for path in paths.values()))
         say.detail(f"model {separator.model.name} on {separator.placement}: {', '.join(separator.stems)}")
         for song in songs:
             started = time.perf_counter()
@@ -175,4 +179,4 @@ class _Voice:
         )
         if not self._quiet:
             for path in song.stems.values():
-                click.echo(path)
+                click.echo(os.fsencode(path))  # a name need not be text in the terminal's encoding
