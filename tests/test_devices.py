@@ -1,0 +1,199 @@
+"""Where a network may run, and what happens when memory runs out there."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from small_models import TINY, VALID, network_of
+from waveunet_cli import devices
+from waveunet_cli.devices import FrugalNetwork, Placement, place
+from waveunet_cli.errors import DeviceError
+from waveunet_cli.windows import WindowedStream
+
+CPU = torch.device("cpu")
+ON_CPU = Placement(CPU, torch.float32, may_leave=False)
+
+
+# --- placing
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "meta", "xpu", "cpu:0", "cuda:-1", "cuda:x", "cuda:256", "cuda:99999"])
+def test_unknown_devices(name, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(DeviceError, match="no such device; choose auto, cpu, cuda|1 CUDA devices found"):
+        place(name)
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:3", "mps"])
+def test_devices_this_machine_lacks(name, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="try --device cpu") as caught:
+        place(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_auto_takes_the_best_there_is(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert place(precision="float32") == Placement(CPU, torch.float32, may_leave=False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert place() == Placement(torch.device("mps"), torch.float32, may_leave=True)
+    assert not place("mps").may_leave
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    assert place() == Placement(torch.device("cuda"), torch.bfloat16, may_leave=True)
+    assert str(place("cuda:1")) == "cuda:1, bfloat16"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert place("cuda").dtype == torch.float32
+    assert place("cuda", "float16").dtype == torch.float16
+
+
+def test_precision_on_the_cpu(monkeypatch):
+    assert place("cpu", "bfloat16").dtype == torch.bfloat16
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
+    assert place("cpu").dtype == torch.float32
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    assert place("cpu").dtype == torch.bfloat16
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):  # a torch that does not say
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    assert place("cpu").dtype == torch.float32
+    with pytest.raises(DeviceError, match="float16: processors are slow"):
+        place("cpu", "float16")
+    with pytest.raises(DeviceError, match="float64: no such precision; choose auto, float32"):
+        place("cpu", "float64")
+
+
+# --- memory
+
+
+class Limited(nn.Module):
+    """A network on a device with room for so many frames of input; none that it was given ran in vain twice."""
+
+    def __init__(self, network, room_frames):
+        super().__init__()
+        self.network, self.room_frames = network, room_frames
+        self.tried, self.ran = [], []
+
+    def forward(self, x):
+        size = (x.shape[0], x.shape[-1])
+        self.tried.append(size)
+        if size[0] * size[1] > self.room_frames:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        self.ran.append(size)
+        return self.network(x)
+
+
+def frugal(network, room_frames, hop, placement=ON_CPU):
+    said = []
+    limited = Limited(network, room_frames)
+    return FrugalNetwork(limited, network.config.window(hop), placement, said.append), limited, said
+
+
+@pytest.mark.parametrize("config", VALID[:4], ids=str)
+def test_less_memory_gives_the_same_samples(config):
+    network = network_of(config)
+    window, smallest = config.window(64), config.window(1)
+    x = torch.randn(5, config.channels, window.input)
+    with torch.no_grad():
+        expected = network(x)[..., : window.hop]
+    for room in (5 * window.input, 3 * window.input, window.input, window.input - 1, smallest.input):
+        run, limited, said = frugal(network, room, 64)
+        for _ in range(2):
+            torch.testing.assert_close(run(x)[..., : window.hop], expected, atol=1e-5, rtol=0)
+        assert len(limited.tried) - len(limited.ran) == len(said)  # every failure is reported, and not repeated
+        sizes = [frames for _, frames in limited.tried]
+        assert sum(frames > room for frames in sizes) <= len(said)
+
+
+def test_batches_halve_before_windows():
+    network = network_of(TINY)
+    window = TINY.window(64)
+    run, limited, said = frugal(network, 2 * window.input, 64)
+    run(torch.randn(4, 1, window.input))
+    assert limited.tried == [(4, window.input), (2, window.input), (2, window.input)]
+    assert said == ["cpu: out of memory, going on with smaller batches and windows"]
+    run, limited, said = frugal(network, window.input - 1, 64)
+    run(torch.randn(2, 1, window.input))
+    half = TINY.window(32).input
+    assert limited.tried == [(2, window.input), (1, window.input), *[(1, half)] * 4]
+
+
+def test_a_stream_does_not_notice():
+    network = network_of(VALID[1])
+    window = VALID[1].window(64)
+    x = torch.randn(2, 2, 1000)
+    run, _, said = frugal(network, window.input + 1, 64)
+    with torch.no_grad():
+        outputs = []
+        for some in (network, run):
+            stream = WindowedStream(some, window, 2, batch=3)
+            outputs.append(torch.cat([stream.push(x[..., :700]), stream.push(x[..., 700:]), stream.flush()], -1))
+    torch.testing.assert_close(*outputs, atol=1e-5, rtol=0)
+    assert said
+
+
+def test_the_cpu_takes_over_only_where_the_device_was_auto():
+    network = network_of(TINY)
+    window = TINY.window(64)
+    x = torch.randn(2, 1, window.input)
+    with torch.no_grad():
+        expected = network(x)[..., : window.hop]
+    said = []
+
+    class TooSmall(nn.Module):
+        def forward(self, x):
+            if not any("CPU" in text for text in said):
+                raise torch.OutOfMemoryError
+            assert not torch.is_autocast_enabled("cpu")  # the CPU goes on in float32
+            return network(x)
+
+    leaving = Placement(CPU, torch.bfloat16, may_leave=True)
+    run = FrugalNetwork(TooSmall(), window, leaving, said.append)
+    torch.testing.assert_close(run(x)[..., : window.hop], expected, atol=1e-5, rtol=0)
+    assert said[-1] == "cpu: out of memory even for one window, going on with the CPU"
+    torch.testing.assert_close(run(x)[..., : window.hop], expected, atol=1e-5, rtol=0)
+
+    run, _, said = frugal(network, TINY.window(1).input - 1, 64)
+    with pytest.raises(torch.OutOfMemoryError):
+        run(x)
+    assert not any("CPU" in text for text in said)
+
+
+def test_a_padded_network_has_no_smaller_window():
+    config = replace(TINY, padding="same")
+    run, limited, _ = frugal(network_of(config), config.window().input - 1, 64)
+    with pytest.raises(torch.OutOfMemoryError):
+        run(torch.randn(2, 1, config.window().input))
+    assert limited.tried == [(2, 16), (1, 16)]
+
+
+@pytest.mark.parametrize("dtype", devices.PRECISIONS.values(), ids=devices.PRECISIONS.keys())
+def test_convolutions_run_in_the_precision_asked_for(dtype):
+    seen = []
+
+    class Spy(nn.Module):
+        def forward(self, x):
+            seen.append((torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()))
+            return torch.nn.functional.conv1d(x, torch.ones(1, 1, 3))[:, None]
+
+    run = FrugalNetwork(Spy(), TINY.window(4), Placement(CPU, dtype, may_leave=False), lambda text: None)
+    y = run(torch.full((1, 1, 8), 1.001))
+    assert y.dtype == torch.float32
+    assert seen == [(dtype != torch.float32, False)]
+    assert bool(((y - 3.003).abs() < 1e-6).all()) == (dtype == torch.float32)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu():
+    network = network_of(VALID[1])
+    window = VALID[1].window(64)
+    x = torch.randn(2, 2, window.input)
+    with torch.no_grad():
+        expected = network(x)
+    run = FrugalNetwork(network, window, place("cuda", "float32"), lambda text: None)
+    torch.testing.assert_close(run(x), expected, atol=2e-3, rtol=0)
