@@ -133,6 +133,15 @@ def test_truncated_files_are_refused(share, legacy, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_flipped_bit_of_a_weight_is_noticed(tmp_path):
+    torch.save(state_of(SMALL), tmp_path / "model")
+    data = bytearray((tmp_path / "model").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "model").write_bytes(bytes(data))
+    with pytest.raises(CheckpointError, match="not a readable PyTorch checkpoint, or a truncated one"):
+        convert(tmp_path / "model")
+
+
 FIRST = "waveunets.bass.downsampling_blocks.0.pre_shortcut_convs.0.filter.weight"
 
 
@@ -145,6 +154,7 @@ FIRST = "waveunets.bass.downsampling_blocks.0.pre_shortcut_convs.0.filter.weight
         ({"waveunets.bass.downsampling_blocks.0.post_shortcut_convs.1.filter.weight": torch.zeros(1)}, "unexpected"),
         ({FIRST: torch.zeros(8, 2, 5, dtype=torch.float64)}, f"no float32 tensors: {FIRST}"),
         ({FIRST: torch.zeros(8, 2, 5, dtype=torch.int64)}, f"no float32 tensors: {FIRST}"),
+        ({FIRST.replace("bass", "ba\nss"): torch.zeros(1)}, "control characters"),
         ({FIRST: "a string"}, f"no float32 tensors: {FIRST}"),
         ({FIRST: torch.full((8, 2, 5), torch.nan)}, f"{FIRST} holds NaN"),
         ({FIRST: torch.zeros(8, 2)}, "missing or misshapen"),
@@ -211,6 +221,14 @@ def test_the_published_mss_network_has_the_published_size():
     with torch.device("meta"):
         values = sum(w.numel() for w in build_network(MSSConfig()).state_dict().values())
     assert 40.5e6 < 4 * values < 41.5e6  # bytes of the published file, about 41 MB
+
+
+def test_an_mss_block_out_of_order_is_refused(tmp_path):
+    state = mss_state(MSS)
+    state["net.999999999.net.0.weight"] = torch.zeros(1)
+    torch.save(state, tmp_path / "model")
+    with pytest.raises(CheckpointError, match="weights do not fit the configuration"):
+        convert(tmp_path / "model")
 
 
 def test_mss_revisions_with_two_convolutions_are_refused(tmp_path):

@@ -113,6 +113,8 @@ KERNEL = "separator/conv1d_2/kernel"
         ({KERNEL: np.zeros((15, 6, 9), np.float64)}, "conv1d_2/kernel is no whole float32 tensor"),
         ({KERNEL: np.full((15, 6, 9), np.nan, np.float32)}, "down.2.weight holds NaN"),
         ({KERNEL: np.zeros((15, 7, 9), np.float32)}, "down.2.weight"),
+        ({KERNEL: np.zeros((15, 54), np.float32)}, f"not of 1-D convolutions: {KERNEL}"),
+        ({KERNEL.replace("2", "\n"): np.zeros(1, np.float32)}, "control characters"),
     ],
 )
 def test_what_is_no_complete_wave_u_net_is_refused(change, message, tmp_path):

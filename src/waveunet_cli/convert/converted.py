@@ -37,6 +37,11 @@ class Converted:
     notes: list[str] = field(default_factory=list)
 
 
+def all_printable(names: Iterable[str]) -> bool:
+    """Whether names from a file can stand in a message: damage may put line breaks into them."""
+    return all(name.isprintable() for name in names)
+
+
 def listed(names: Iterable[str]) -> str:
     """The first four names, and how many more there are."""
     ordered = sorted(names)

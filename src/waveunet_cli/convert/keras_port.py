@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from waveunet_cli.convert.converted import Converted, Options, listed, residual_of
+from waveunet_cli.convert.converted import Converted, Options, all_printable, listed, residual_of
 from waveunet_cli.errors import CheckpointError, ConfigError
 from waveunet_cli.ports.keras_port import SLOPE, KerasPortConfig
 
@@ -45,6 +45,8 @@ def convert(path: Path, options: Options) -> Converted:
             layers = {
                 layer["config"]["name"]: layer for layer in json.loads(file.attrs["model_config"])["config"]["layers"]
             }
+            if not all_printable(layers):
+                raise ValueError("a layer's name holds control characters")
             stored = file["model_weights"]
             config = _infer(layers, options)
             _compare(_described(layers), dict(_expected(config, "U_Down_BN_0" in layers)), path)
@@ -57,10 +59,11 @@ def convert(path: Path, options: Options) -> Converted:
                     raise CheckpointError(f"{path}: {layer}/{variable} claims more bytes than the file has; refused")
                 return np.asarray(data[()])
 
-            weights = dict(_weights(config, layers, read))
+            with np.errstate(all="ignore"):  # what damage makes of numbers is refused with the weights
+                weights = dict(_weights(config, layers, read))
     except ConfigError as error:
         raise CheckpointError(f"{path}: its graph is an impossible network: {error}") from error
-    except (OSError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: not a readable Keras model of the port, or a truncated one ({error}); copy or download it again"
         ) from error

@@ -34,7 +34,7 @@ def convert(weights: dict[str, Tensor], where: Path, options: Options) -> Conver
     """
     named: dict[str, Tensor] = {}
     unknown = []
-    bottleneck = max(int(match[1]) for name in weights if (match := DOWN.fullmatch(name)))
+    bottleneck = len({match[1] for name in weights if (match := DOWN.fullmatch(name))}) - 1
     for name, weight in weights.items():
         if match := DOWN.fullmatch(name):
             named[f"down.{match[1]}.{match[2]}"] = weight

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from waveunet_cli.config import WaveUNetConfig
-from waveunet_cli.convert.converted import Converted, Options, listed, residual_of, sources_and_output
+from waveunet_cli.convert.converted import Converted, Options, all_printable, listed, residual_of, sources_and_output
 from waveunet_cli.convert.crc32c import masked_crc32c
 from waveunet_cli.errors import CheckpointError, ConfigError
 
@@ -118,6 +118,10 @@ def read_bundle(prefix: Path) -> Bundle:
         )
         if _integer(header, 2):
             raise ValueError("big-endian tensors")
+        if not all_printable(bundle.entries):
+            raise ValueError("a variable's name holds control characters")
+        if any(entry.shard >= bundle.shards for entry in bundle.entries.values()):
+            raise ValueError("a variable lies in a data file that the header does not count")
     except (ValueError, KeyError, IndexError, TypeError, struct.error) as error:
         raise CheckpointError(
             f"{path}: not a readable TensorFlow V2 checkpoint index ({error}); copy or download it again"
@@ -161,6 +165,13 @@ def convert(prefix: Path, options: Options) -> Converted:
         raise CheckpointError(
             f"{prefix}: layers are missing: {listed(missing) or 'all'}; stray: {listed(stray) or 'none'}; "
             "the checkpoint is incomplete"
+        )
+
+    misshapen = [name for name in kernels if len(bundle.entries[name].shape) != 3]
+    misshapen += [name for name in biases if len(bundle.entries[name].shape) != 1]
+    if misshapen:
+        raise CheckpointError(
+            f"{prefix}: not of 1-D convolutions: {listed(misshapen)}; it is another network's checkpoint"
         )
 
     weights = [_tensor(bundle.read(name)).permute(2, 1, 0).contiguous() for name in kernels]  # [out, in, tap]

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from waveunet_cli.convert.converted import listed
+from waveunet_cli.convert.converted import all_printable, listed
 from waveunet_cli.errors import CheckpointError
 
 
@@ -26,9 +26,15 @@ def read_state(path: Path) -> dict[str, Tensor]:
     damaged, holds anything but plain data, or weights that are not float32 or not finite.
     """
     try:
+        archive = zipfile.is_zipfile(path)
+        if archive:
+            with zipfile.ZipFile(path) as members:
+                damaged = members.testzip()  # torch itself compares no checksums
+            if damaged is not None:
+                raise ValueError(f"checksum of {damaged} differs")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the oldest of the formats
-            saved = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            saved = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: holds code or objects besides tensors, or is damaged; nothing in it was run; "
@@ -41,6 +47,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     state = saved.get("model_state_dict", saved) if isinstance(saved, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(name, str) for name in state):
         raise CheckpointError(f"{path}: holds no weights by name; it is no checkpoint of a network")
+    if not all_printable(state):
+        raise CheckpointError(f"{path}: names of weights hold control characters, it is damaged; copy it again")
     weights = {name.removeprefix("module."): weight for name, weight in state.items()}
     wrong = [
         name
