@@ -22,7 +22,7 @@ ON_CPU = Placement(CPU, torch.float32, may_leave=False)
 @pytest.mark.parametrize("name", ["", "gpu", "meta", "xpu", "cpu:0", "cuda:-1", "cuda:x", "cuda:256", "cuda:99999"])
 def test_unknown_devices(name, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(DeviceError, match="no such device; choose auto, cpu, cuda|1 CUDA devices found"):
+    with pytest.raises(DeviceError, match=r"no such device; choose auto, cpu, cuda|1 CUDA devices found"):
         place(name)
 
 

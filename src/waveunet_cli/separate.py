@@ -3,18 +3,20 @@
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
 from waveunet_cli.audio import AudioInfo, AudioReader, Clip, StemWriter, choose_output
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.carried import BLOCK_FRAMES, CarriedNetwork, CarriedStream
 from waveunet_cli.checkpoint import Config, Model
-from waveunet_cli.devices import FrugalNetwork, place
-from waveunet_cli.errors import AudioWriteError, ConfigError
+from waveunet_cli.devices import FrugalNetwork, Placement, place
+from waveunet_cli.errors import AudioWriteError, ConfigError, DeviceError
 from waveunet_cli.hub import load_model
 from waveunet_cli.network import WaveUNet
 from waveunet_cli.song import Audio, ChannelPlan, SongStream, StemPlan
@@ -154,7 +156,8 @@ class Separator:
         overwrite  never: a song whose stems all exist is skipped;  always: it is done again
         progress   called with the seconds done and, if known, the seconds in all
 
-        Raises AudioReadError, AudioWriteError, and ConfigError for an output that cannot exist.
+        Raises AudioReadError, AudioWriteError, ConfigError for an output that cannot exist, and DeviceError if memory
+        runs out.
         """
         path, out = Path(path), Path(out)
         track = path.stem if track is None else track
@@ -170,6 +173,7 @@ class Separator:
                 _check_space(out, info, channels, len(paths))
             total = None if info.frames is None else info.frames / info.sample_rate_hz
             with (
+                _memory_explained(path, self.placement),
                 StemWriter(paths, info.sample_rate_hz, channels, output, clip, info.frames) as writer,
                 ThreadPoolExecutor(1, "read") as reading,
                 ThreadPoolExecutor(1, "write") as writing,
@@ -203,6 +207,18 @@ class Separator:
         if self._carried is not None:
             return CarriedStream(self._carried, size)
         return WindowedStream(self._frugal, self._window, len(self.model.config.sources), self._batch)
+
+
+@contextmanager
+def _memory_explained(path: Path, placement: Placement) -> Iterator[None]:
+    """Turn memory that ran out into one line about the song."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # on a CPU, torch raises a RuntimeError
+        out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+        if not out_of_memory:
+            raise
+        raise DeviceError(f"{path}: not enough memory on {placement.device}; try a smaller --segment") from error
 
 
 def _check_space(out: Path, info: AudioInfo, channels: int, stems: int) -> None:

@@ -1,0 +1,454 @@
+"""A song through the whole data path: as many frames, the channels it had, and stems that sum to it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from small_models import FOUR, TINY, VALID, Windowed, identity, model_of
+from waveunet_cli import separate
+from waveunet_cli.checkpoint import Model
+from waveunet_cli.devices import Placement
+from waveunet_cli.errors import AudioReadError, AudioWriteError, ConfigError, DeviceError
+from waveunet_cli.separate import Separator
+from waveunet_cli.song import ChannelPlan, StemPlan
+
+EXAMPLES = settings(deadline=None, max_examples=25)
+DIFFERENCE = replace(TINY, output="difference")
+LOW = replace(DIFFERENCE, sample_rate=22_050, channels=2)
+
+
+def noise(frames, channels=2, gain=0.1, seed=0):
+    return (np.random.default_rng(seed).standard_normal((frames, channels)) * gain).astype(np.float32)
+
+
+def separator(config=DIFFERENCE, **options):
+    model = config if isinstance(config, Model) else model_of(config)
+    return Separator(model, "cpu", options.pop("precision", "float32"), **options)
+
+
+def decibel(x):
+    return 10 * np.log10(np.mean(np.square(x, dtype=np.float64)) + 1e-30)
+
+
+def above(x, rate, hz):
+    """What lies above a frequency, as samples, faded at both ends: a song that is cut off has all frequencies there."""
+    spectrum = np.fft.rfft(x * np.hanning(len(x))[:, None], axis=0)
+    spectrum[np.fft.rfftfreq(len(x), 1 / rate) < hz] = 0
+    return np.fft.irfft(spectrum, len(x), axis=0)
+
+
+# --- lengths
+
+
+CONTEXT = TINY.window().context
+RATES = [8000, 44_100, 22_050]
+
+
+@pytest.mark.parametrize("frames", [0, 1, 2, CONTEXT - 1, CONTEXT, 100, 1001])
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("windowed", [False, True], ids=["carried", "windows"])
+def test_stems_are_as_long_as_the_song(frames, rate, windowed):
+    model = model_of(DIFFERENCE)
+    model = replace(model, network=Windowed(model.network)) if windowed else model
+    stems = separator(model).separate(noise(frames), rate)
+    assert {stem: audio.shape for stem, audio in stems.items()} == {
+        "accompaniment": (frames, 2),
+        "vocals": (frames, 2),
+    }
+    assert {audio.dtype for audio in stems.values()} == {np.dtype(np.float32)}
+
+
+def test_a_padded_model_keeps_every_frame_too():
+    for frames in (0, 1, 15, 16, 33):
+        assert len(separator(replace(TINY, padding="same")).separate(noise(frames), 8000)["vocals"]) == frames
+
+
+# --- paths agree
+
+
+@EXAMPLES
+@given(st.integers(0, 400), st.lists(st.integers(0, 90), min_size=1, max_size=4).filter(any), st.sampled_from(RATES))
+def test_blocks_do_not_show(frames, cuts, rate):
+    song = noise(frames)
+    whole = separator().separate(song, rate)
+    blocks, start = [song[:0]], 0
+    while start < frames:
+        for size in cuts:
+            blocks.append(song[start : start + size])
+            start += size
+    parts = list(separator(segment_seconds=0.004).stream(blocks, rate))
+    for stem, audio in whole.items():
+        np.testing.assert_allclose(np.concatenate([part[stem] for part in parts]), audio, atol=1e-5)
+
+
+def test_a_stream_without_blocks_yields_nothing():
+    assert list(separator().stream([], 8000)) == []
+
+
+@pytest.mark.parametrize("config", VALID[:4], ids=str)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_windows_and_carried_layers_agree(config, batch):
+    model = model_of(config)
+    song = noise(3000, 3)
+    carried = separator(model).separate(song, 44_100)
+    windowed = separator(replace(model, network=Windowed(model.network)), segment_seconds=0.01)
+    assert windowed._carried is None
+    windowed._batch = batch
+    for stem, audio in windowed.separate(song, 44_100).items():
+        np.testing.assert_allclose(audio, carried[stem], atol=1e-5)
+
+
+def test_the_next_song_knows_nothing_of_the_last():
+    shared = separator(LOW)
+    first = shared.separate(noise(500), 44_100)
+    shared.separate(noise(700, 1, seed=1), 48_000)
+    for stem, audio in shared.separate(noise(500), 44_100).items():
+        np.testing.assert_array_equal(audio, first[stem])
+
+
+def test_bfloat16_windows_are_close():
+    model = model_of(VALID[1])
+    song = noise(2000)
+    exact = separator(model).separate(song, 8000)["vocals"]
+    for network in (model.network, Windowed(model.network)):
+        rounded = separator(replace(model, network=network), precision="bfloat16").separate(song, 8000)["vocals"]
+        assert -80 < decibel(rounded - exact) - decibel(exact) < -25
+
+
+# --- nothing is changed on the way
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 6])
+@pytest.mark.parametrize("model_channels", [1, 2])
+@pytest.mark.parametrize("segment", [None, 0.001])
+def test_an_identity_returns_the_song_bit_for_bit(channels, model_channels, segment):
+    song = noise(2345, channels)
+    stems = separator(identity(channels=model_channels), segment_seconds=segment).separate(song, 44_100)
+    for audio in stems.values():
+        np.testing.assert_array_equal(audio, song)
+
+
+@pytest.mark.parametrize(("subtype", "container"), [("PCM_16", "wav"), ("PCM_24", "flac"), ("FLOAT", "wav")])
+def test_a_file_through_an_identity_is_the_same_file(tmp_path, subtype, container):
+    path = tmp_path / f"song.{container}"
+    soundfile.write(path, noise(70_000, gain=0.3), 44_100, subtype)
+    done = separator(identity()).separate_file(path, tmp_path / "out", container=container)
+    expected, _ = soundfile.read(path, dtype="float32")
+    for stem in done.stems.values():
+        found = soundfile.info(stem)
+        assert (found.subtype, found.samplerate, found.frames) == (subtype, 44_100, 70_000)
+        np.testing.assert_array_equal(soundfile.read(stem, dtype="float32")[0], expected)
+    assert (done.gain, done.skipped) == (1.0, False)
+    assert done.seconds == pytest.approx(70_000 / 44_100)
+    assert done.peak == np.abs(expected).max()
+
+
+def test_a_resampled_identity_stays_in_place():
+    # Two resamplings cost the top octave's edge, but neither a shift nor a gain.
+    t = np.arange(20_000)[:, None] / 48_000
+    song = (0.5 * np.sin(2 * np.pi * np.array([440.0, 3000.0]) * t)).astype(np.float32)
+    stems = separator(identity()).separate(song, 48_000)
+    error = (stems["vocals"] - song)[2000:-2000]
+    assert decibel(error) - decibel(song) < -80
+
+
+# --- channels
+
+
+def test_mono_stays_mono_and_a_flat_array_stays_flat():
+    song = noise(500, 1)
+    for config in (DIFFERENCE, LOW):
+        column = separator(config).separate(song, 44_100)["vocals"]
+        flat = separator(config).separate(song[:, 0], 44_100)["vocals"]
+        assert (column.shape, flat.shape) == ((500, 1), (500,))
+        np.testing.assert_array_equal(column[:, 0], flat)
+
+
+def test_stereo_on_request():
+    song = noise(500, 1)
+    stems = separator(LOW, stereo=True).separate(song[:, 0], 22_050)
+    twice = separator(LOW).separate(np.hstack([song, song]), 22_050)
+    for stem, audio in stems.items():
+        assert audio.shape == (500, 2)
+        np.testing.assert_array_equal(audio, twice[stem])
+    np.testing.assert_array_equal(
+        separator(LOW).separate(song, 22_050)["vocals"][:, 0], twice["vocals"].mean(1, dtype=np.float32)
+    )
+    assert separator(stereo=True).separate(song, 8000)["vocals"].shape == (500, 2)
+    assert separator(stereo=True).separate(noise(500, 3), 8000)["vocals"].shape == (500, 3)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 6])
+def test_a_mono_model_takes_channels_one_by_one(channels):
+    song = noise(500, channels)
+    together = separator().separate(song, 8000)
+    for channel in range(channels):
+        for stem, audio in separator().separate(song[:, channel], 8000).items():
+            np.testing.assert_allclose(together[stem][:, channel], audio, atol=1e-6)
+
+
+def test_a_stereo_model_takes_channels_in_pairs():
+    song = noise(500, 5)
+    together = separator(LOW).separate(song, 22_050)
+    for pair in (slice(0, 2), slice(2, 4), slice(4, 5)):
+        for stem, audio in separator(LOW).separate(song[:, pair], 22_050).items():
+            np.testing.assert_allclose(together[stem][:, pair], audio, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("file", "model", "stereo", "out", "groups"),
+    [(1, 2, False, 1, 1), (1, 1, True, 2, 2), (6, 2, True, 6, 3), (3, 2, False, 3, 2)],
+)
+def test_channel_plans(file, model, stereo, out, groups):
+    plan = ChannelPlan(file, model, stereo)
+    assert (plan.out, plan.groups) == (out, groups)
+    x = torch.randn(file, 7)
+    there = plan.to_model(plan.at_the_door(x))
+    assert there.shape == (groups, model, 7)
+    torch.testing.assert_close(plan.from_model(there[:, None])[0], plan.at_the_door(x))
+
+
+# --- sums and bands
+
+
+@pytest.mark.parametrize("rate", [22_050, 44_100, 48_000, 96_000, 16_000])
+@pytest.mark.parametrize("sources", [("accompaniment", "vocals"), ("vocals", "accompaniment"), FOUR])
+def test_difference_models_sum_to_the_mixture(rate, sources):
+    config = replace(LOW, sources=sources, residual="other" if sources == FOUR else "accompaniment")
+    song = noise(rate // 5, gain=0.3)
+    stems = separator(config).separate(song, rate)
+    assert list(stems) == list(sources)
+    assert decibel(sum(stems.values()) - song) - decibel(song) < -90
+    assert decibel(stems["vocals"]) > -50  # and not because the others are silent
+
+
+@pytest.mark.parametrize("rate", [44_100, 48_000])
+def test_only_the_residual_has_what_the_model_cannot_hear(rate):
+    song = noise(rate, gain=0.3)
+    stems = separator(LOW).separate(song, rate)
+    audible = above(song, rate, 12_500)
+    assert decibel(audible) > -20
+    assert decibel(above(stems["vocals"], rate, 12_500)) < decibel(audible) - 90
+    np.testing.assert_allclose(above(stems["accompaniment"], rate, 12_500), audible, atol=1e-4)
+
+
+def test_integer_stems_sum_within_one_step_each(tmp_path):
+    soundfile.write(tmp_path / "song.wav", noise(48_000, gain=0.05), 48_000, "PCM_16")
+    done = separator(replace(LOW, sources=FOUR, residual="other")).separate_file(tmp_path / "song.wav", tmp_path)
+    assert done.gain == 1
+    mixture = soundfile.read(tmp_path / "song.wav", dtype="int16")[0].astype(int)
+    total = sum(soundfile.read(stem, dtype="int16")[0].astype(int) for stem in done.stems.values())
+    assert np.abs(total - mixture).max() <= 4
+
+
+def test_direct_models_are_not_forced_to_sum():
+    song = noise(4000)
+    stems = separator(TINY).separate(song, 8000)
+    assert decibel(sum(stems.values()) - song) > -40
+
+
+@pytest.mark.parametrize("config", [TINY, LOW], ids=["direct", "difference"])
+@pytest.mark.parametrize("stem", ["vocals", "accompaniment"])
+def test_a_stem_and_its_opposite_sum_to_the_mixture(config, stem):
+    song = noise(4000)
+    stems = separator(config, two_stems=stem).separate(song, 44_100)
+    assert list(stems) == [stem, f"no_{stem}"]
+    assert decibel(sum(stems.values()) - song) - decibel(song) < -90
+    np.testing.assert_allclose(stems[stem], separator(config).separate(song, 44_100)[stem], atol=1e-6)
+
+
+@pytest.mark.parametrize("wanted", [("vocals",), ("other", "bass"), ("drums", "vocals", "bass", "other")])
+def test_chosen_stems_are_those_of_a_full_run(wanted):
+    config = replace(LOW, sources=FOUR, residual="other")
+    song = noise(3000)
+    every = separator(config).separate(song, 44_100)
+    some = separator(config, stems=wanted)
+    assert some.stems == wanted
+    found = some.separate(song, 44_100)
+    assert tuple(found) == wanted
+    for stem, audio in found.items():
+        np.testing.assert_array_equal(audio, every[stem])
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stems": ["drums"]},
+        {"stems": []},
+        {"stems": ["vocals", "vocals"]},
+        {"two_stems": "drums"},
+        {"two_stems": "no_vocals"},
+        {"stems": ["vocals"], "two_stems": "vocals"},
+        *({"segment_seconds": seconds} for seconds in (0, -1, float("nan"), float("inf"), 1e9)),
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_be(options):
+    with pytest.raises(ConfigError) as caught:
+        separator(**options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(), (10, 0), (10, 2, 2)])
+def test_arrays_that_are_no_mixture(shape):
+    with pytest.raises(ConfigError, match=r"\(frames, channels\) or \(frames,\), found"):
+        separator().separate(np.zeros(shape, np.float32), 8000)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_no_numbers(bad):
+    song = noise(100)
+    song[50, 1] = bad
+    with pytest.raises(ConfigError, match="NaN or infinite"):
+        separator().separate(song, 8000)
+
+
+def test_integers_and_doubles_are_taken_as_they_are():
+    song = np.array([[0.0], [1.0], [-1.0]] * 20)
+    expected = separator().separate(song.astype(np.float32), 8000)["vocals"]
+    np.testing.assert_array_equal(separator().separate(song.astype(np.int16), 8000)["vocals"], expected)
+    np.testing.assert_array_equal(separator().separate(song, 8000)["vocals"], expected)
+
+
+# --- files
+
+
+@pytest.fixture
+def song(tmp_path) -> Path:
+    soundfile.write(tmp_path / "song.wav", noise(20_000), 8000, "PCM_16")
+    return tmp_path / "song.wav"
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_progress_reaches_the_end(song, tmp_path, monkeypatch):
+    monkeypatch.setattr(separate, "READ_FRAMES", 3000)
+    said = []
+    done = separator(segment_seconds=0.1).separate_file(song, tmp_path, progress=lambda *args: said.append(args))
+    assert len(said) > 5
+    assert [seconds for seconds, _ in said] == sorted(seconds for seconds, _ in said)
+    assert {total for _, total in said} == {2.5}
+    assert said[-1][0] == done.seconds == 2.5
+
+
+def test_blocks_of_a_file_do_not_show(song, tmp_path, monkeypatch):
+    expected = separator().separate(soundfile.read(song, dtype="float32", always_2d=True)[0], 8000)
+    monkeypatch.setattr(separate, "READ_FRAMES", 777)
+    done = separator(segment_seconds=0.01).separate_file(song, tmp_path, subtype="FLOAT")
+    for stem, path in done.stems.items():
+        np.testing.assert_allclose(soundfile.read(path, dtype="float32")[0], expected[stem], atol=1e-5)
+
+
+def test_skipping_and_overwriting(song, tmp_path):
+    run = separator()
+    done = run.separate_file(song, tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in done.stems.values()] == [
+        "tiny/song/accompaniment.wav",
+        "tiny/song/vocals.wav",
+    ]
+    vocals = done.stems["vocals"]
+    whole = vocals.read_bytes()
+    vocals.write_bytes(b"mine")
+    assert run.separate_file(song, tmp_path).skipped
+    assert vocals.read_bytes() == b"mine"
+    assert not run.separate_file(song, tmp_path, overwrite="always").skipped
+    assert vocals.read_bytes() == whole
+    done.stems["accompaniment"].unlink()  # no longer complete
+    vocals.write_bytes(b"mine")
+    assert not run.separate_file(song, tmp_path).skipped
+    assert vocals.read_bytes() == whole
+
+
+def test_a_song_is_never_overwritten_by_its_stem(song, tmp_path):
+    vocals = song.rename(tmp_path / "vocals.wav")
+    before = vocals.read_bytes()
+    with pytest.raises(ConfigError, match="is a song to be separated"):
+        separator().separate_file(vocals, tmp_path, filename="{stem}.{ext}", overwrite="always")
+    assert vocals.read_bytes() == before
+    assert files(tmp_path) == ["vocals.wav"]
+
+
+def test_a_failure_inside_the_network_leaves_nothing(song, tmp_path, monkeypatch):
+    monkeypatch.setattr(separate, "READ_FRAMES", 3000)
+    before = files(tmp_path)
+    for error, seen in (
+        (KeyboardInterrupt, KeyboardInterrupt),
+        (ValueError("a bug"), ValueError),
+        (RuntimeError("a bug"), RuntimeError),
+        (torch.OutOfMemoryError("CUDA out of memory"), DeviceError),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"), DeviceError),
+        (MemoryError(), DeviceError),
+    ):
+        model = identity(sample_rate=8000)
+        calls = []
+
+        def forward(x, model=model, calls=calls, error=error):
+            calls.append(x)
+            if len(calls) > 3:
+                raise error
+            return type(model.network).forward(model.network, x)
+
+        monkeypatch.setattr(model.network, "forward", forward)
+        with pytest.raises(seen) as caught:
+            separator(model).separate_file(song, tmp_path / "out" / "deeper")
+        if seen is DeviceError:
+            assert "not enough memory on cpu" in str(caught.value)
+            assert "\n" not in str(caught.value)
+        assert files(tmp_path) == before
+
+
+def test_a_full_disk_is_noticed_before_computing(song, tmp_path, monkeypatch):
+    monkeypatch.setattr(separate.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 100_000}))
+    with pytest.raises(AudioWriteError, match=r"0\.0 GB needed .* free some space or choose another --out"):
+        separator().separate_file(song, tmp_path / "out")
+    assert files(tmp_path) == ["song.wav"]
+
+
+def test_a_bad_sample_late_in_a_file_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(separate, "READ_FRAMES", 1000)
+    samples = noise(5000)
+    samples[4000] = np.nan
+    soundfile.write(tmp_path / "song.wav", samples, 8000, "FLOAT")
+    with pytest.raises(AudioReadError, match="frame 4000"):
+        separator().separate_file(tmp_path / "song.wav", tmp_path / "out")
+    assert files(tmp_path) == ["song.wav"]
+
+
+def test_a_name_too_long_is_one_line(song, tmp_path):
+    with pytest.raises(AudioWriteError, match="too long"):
+        separator().separate_file(song, tmp_path / "out", track="x" * 300)
+    assert files(tmp_path) == ["song.wav"]
+
+
+def test_the_gpu_defaults(monkeypatch):
+    monkeypatch.setattr(separate, "FrugalNetwork", lambda network, window, placement, report: (window, placement))
+    monkeypatch.setattr(
+        separate, "place", lambda *args: Placement(torch.device("cuda"), torch.bfloat16, may_leave=True)
+    )
+    run = separator(replace(LOW, sample_rate=44_100))
+    assert run._carried is None
+    assert run._batch == separate.GPU_BATCH
+    assert run._window.hop >= 8 * 44_100
+    assert str(run.placement) == "cuda, bfloat16"
+
+
+# --- plans
+
+
+def test_plans_ask_the_network_for_no_more_than_needed():
+    config = replace(LOW, sources=FOUR, residual="other")
+    assert StemPlan.of(config, ["vocals"]).estimated == (3,)
+    assert StemPlan.of(config, ["other"]).estimated == (0, 1, 3)
+    assert StemPlan.of(replace(config, output="direct"), ["other"]).estimated == (2,)
+    assert StemPlan.of(config, two_stems="drums").stems == ("drums", "no_drums")
