@@ -410,7 +410,7 @@ def test_a_failure_inside_the_network_leaves_nothing(song, tmp_path, monkeypatch
 
 def test_a_full_disk_is_noticed_before_computing(song, tmp_path, monkeypatch):
     monkeypatch.setattr(separate.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 100_000}))
-    with pytest.raises(AudioWriteError, match=r"0\.0 GB needed .* free some space or choose another --out"):
+    with pytest.raises(AudioWriteError, match=r"0\.3 MB needed .* free some space or choose another --out"):
         separator().separate_file(song, tmp_path / "out")
     assert files(tmp_path) == ["song.wav"]
 

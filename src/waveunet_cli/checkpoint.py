@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from waveunet_cli.errors import CheckpointError, ConfigError
@@ -71,7 +71,8 @@ def save_checkpoint(
     }
     temporary = path.with_name(f".{path.name}.part")
     try:
-        save_file(stored, temporary, metadata={"config": config_to_json(config)})
+        # safetensors' own save_file leaves a file that nobody else may read.
+        temporary.write_bytes(save(stored, metadata={"config": config_to_json(config)}))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

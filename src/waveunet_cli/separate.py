@@ -229,6 +229,6 @@ def _check_space(out: Path, info: AudioInfo, channels: int, stems: int) -> None:
     needed, free = info.frames * channels * stems * 4, shutil.disk_usage(folder).free
     if needed > free:
         raise AudioWriteError(
-            f"{out}: {needed / 1e9:.1f} GB needed for the stems of {info.path}, {free / 1e9:.1f} GB free; "
+            f"{out}: {needed / 1e6:.1f} MB needed for the stems of {info.path}, {free / 1e6:.1f} MB free; "
             "free some space or choose another --out"
         )

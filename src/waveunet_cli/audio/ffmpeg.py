@@ -56,7 +56,8 @@ class FfmpegSource:
         command += ["-show_entries", f"{entries}:format=format_name", self._url]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         answer = json.loads(done.stdout or b"{}") if done.returncode == 0 else {}
-        if not answer.get("streams"):
+        # A format guessed from the name alone shows as a stream without channels.
+        if not answer.get("streams") or not answer["streams"][0].get("channels"):
             raise AudioReadError(
                 f"{self._path}: no audio that libsndfile or ffmpeg can read"
                 f"{_last_line(done.stderr)}; name an audio file"

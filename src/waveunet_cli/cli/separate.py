@@ -20,7 +20,8 @@ from waveunet_cli.songs import TEMPLATE, find_songs, require_distinct, stem_path
 if TYPE_CHECKING:
     from waveunet_cli.separate import Separated
 
-BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}, {postfix}]"
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}{postfix}]"
+BAR_WITHOUT_TOTAL = "{desc}: {n:.0f} s [{elapsed}{postfix}]"  # tqdm cannot fill in the other one then
 
 
 @click.command()
@@ -153,10 +154,11 @@ class _Voice:
     def progress(self, track: str) -> Iterator[Callable[[float, float | None], None]]:
         """A bar on standard error if that is a terminal; gives the function to call with seconds done and in all."""
         disable = True if self._quiet else None  # None: where standard error is no terminal
-        with tqdm(desc=track, disable=disable, leave=False, bar_format=BAR) as bar:
+        with tqdm(desc=track, disable=disable, leave=False, bar_format=BAR_WITHOUT_TOTAL, **_shape()) as bar:
 
             def advance(done_seconds: float, total_seconds: float | None) -> None:
-                bar.total = total_seconds
+                if total_seconds:
+                    bar.total, bar.bar_format = total_seconds, BAR
                 bar.set_postfix_str(
                     f"{done_seconds / max(bar.format_dict['elapsed'], 1e-3):.1f}× real time", refresh=False
                 )
@@ -180,3 +182,11 @@ class _Voice:
         if not self._quiet:
             for path in song.stems.values():
                 click.echo(os.fsencode(path))  # a name need not be text in the terminal's encoding
+
+
+def _shape() -> dict[str, int]:
+    # A terminal that claims to have no columns and rows, as some pseudo-terminals do, would be shown no bar.
+    try:
+        return {} if os.get_terminal_size(sys.stderr.fileno()).columns else {"ncols": 80, "nrows": 24}
+    except OSError:  # no terminal at all
+        return {}
