@@ -45,7 +45,12 @@ BAR_WITHOUT_TOTAL = "{desc}: {n:.0f} s [{elapsed}{postfix}]"  # tqdm cannot fill
 )
 @click.option("--segment", type=float, metavar="SECONDS", help="How much to compute at once; less needs less memory.")
 @click.option(
-    "--format", "container", type=click.Choice(["wav", "flac", "ogg", "mp3"]), default="wav", show_default=True
+    "--format",
+    "container",
+    type=click.Choice(["wav", "flac", "ogg", "mp3"]),
+    default="wav",
+    show_default=True,
+    help="Of the stems.",
 )
 @click.option("--subtype", help="Sample format, such as PCM_16, PCM_24 or FLOAT; default: like the input.")
 @click.option(
