@@ -1,0 +1,30 @@
+"""Distances between estimated and true sources, both (B, S, C, t); all are means over a batch's windows."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+TINY = 1e-8  # keeps the gradient of a root finite where an estimate is perfect
+
+
+def mse(estimate: Tensor, truth: Tensor) -> Tensor:
+    """Mean squared error, the paper's loss."""
+    return (estimate - truth).square().mean()
+
+
+def l1(estimate: Tensor, truth: Tensor) -> Tensor:
+    """Mean absolute error."""
+    return (estimate - truth).abs().mean()
+
+
+def l1_and_rmse(estimate: Tensor, truth: Tensor) -> Tensor:
+    """L1 plus half the root mean square error of each source of each window.
+
+    The root weighs loud windows less than a square would, and the loud moments within one more than L1 does.
+    """
+    error = estimate - truth
+    return error.abs().mean() + 0.5 * (error.square().mean((2, 3)) + TINY).sqrt().mean()
+
+
+LOSSES: dict[str, Loss] = {"mse": mse, "l1": l1, "l1+rmse": l1_and_rmse}

@@ -1,0 +1,243 @@
+"""What a training run does, as one frozen dataclass that a TOML file can hold.
+
+    model = "M5-HighSR"          a variant of the paper, or a checkpoint's path to go on from
+    loss = "l1+rmse"
+    [architecture]               fields of the variant to change
+    filters = 16
+    [[data]]
+    path = "musdb18hq"
+    [augmentation]
+    remix = 0.5
+    [schedule]
+    kind = "budget"
+    steps = 20_000
+
+The defaults are the paper's (section 4.2): MSE, gains in [0.7, 1], Adam at 1e-4 with 16 windows a step until 20 epochs
+of 2 000 steps bring no better validation loss, then the same at 1e-5 with 32.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from waveunet_cli.checkpoint import Config
+from waveunet_cli.config import VARIANTS
+from waveunet_cli.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Data:
+    """One folder to train on.
+
+    path     MUSDB18-HQ style (train/<song>/<stem>.wav), CCMixter (<song>/source-01.wav, source-02.wav), a folder of
+             songs (<song>/<stem>.wav), or with `stem` a folder of files that all are that one source
+    weight   how often it is drawn, in proportion to the other folders
+    split    the subfolder of a MUSDB18 folder to take
+    exclude  names of songs to leave out
+    """
+
+    path: Path
+    weight: float = 1.0
+    split: str = "train"
+    stem: str | None = None
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to the sources of a window before they are summed; probabilities from 0 to 1.
+
+    gain             range of the factor of each source
+    remix            take every source from a song of its own
+    levels_db        source: its level in a remix, in dB below full scale (root mean square of what is not silent)
+    spread_db        standard deviation of that level
+    swap, polarity   exchange left and right; turn the sign
+    silence          leave one source out
+    speed            play faster or slower, pitch and all, by up to speed_semitones
+    equalise         a random smooth frequency response of equaliser_db standard deviation
+    reverb           reverberation, of the sources in `reverb_sources`
+    """
+
+    gain: tuple[float, float] = (0.7, 1.0)
+    remix: float = 0.0
+    levels_db: Mapping[str, float] = field(default_factory=dict)
+    spread_db: float = 4.0
+    swap: float = 0.0
+    polarity: float = 0.0
+    silence: float = 0.0
+    speed: float = 0.0
+    speed_semitones: float = 3.0
+    equalise: float = 0.0
+    equaliser_db: float = 2.5
+    reverb: float = 0.0
+    reverb_sources: tuple[str, ...] = ("vocals",)
+
+    def __post_init__(self) -> None:
+        for name in ("remix", "swap", "polarity", "silence", "speed", "equalise", "reverb"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"augmentation.{name}: found {getattr(self, name)}; give a probability from 0 to 1")
+        if len(self.gain) != 2 or not 0 < self.gain[0] <= self.gain[1]:
+            raise ConfigError(f"augmentation.gain: found {list(self.gain)}; give the least and the greatest factor")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long to train, and how fast.
+
+    kind            "paper": two stages with early stopping; "budget": a fixed length with a cosine to zero
+    learning_rate   of the first stage, or the cosine's highest
+    batch           windows a step, over all processes; the paper's second stage takes twice as many
+    epoch_steps     steps between validations
+    patience        epochs without a better validation loss that end a stage of the paper
+    steps, minutes  length of a budget: one of them. Only steps make a run that can be repeated exactly
+    warmup_steps    of a budget: steps over which the learning rate rises
+    average         weight of the past in the moving average of the weights, 0 for none
+    """
+
+    kind: Literal["paper", "budget"] = "paper"
+    learning_rate: float = 1e-4
+    batch: int = 16
+    epoch_steps: int = 2000
+    patience: int = 20
+    steps: int | None = None
+    minutes: float | None = None
+    warmup_steps: int = 0
+    average: float = 0.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("paper", "budget"):
+            raise ConfigError(f"schedule.kind: found {self.kind!r}; choose paper or budget")
+        if (self.kind == "budget") != ((self.steps is None) != (self.minutes is None)):
+            raise ConfigError("schedule: a budget needs either steps or minutes, the paper's schedule has neither")
+        for name in ("learning_rate", "batch", "epoch_steps", "patience"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"schedule.{name}: found {getattr(self, name)}; give a positive number")
+        for name in ("steps", "minutes"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise ConfigError(f"schedule.{name}: found {getattr(self, name)}; give a positive number")
+        if not 0 <= self.average < 1:
+            raise ConfigError(f"schedule.average: found {self.average}; give a number from 0 to below 1")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training run.
+
+    architecture   fields that differ from the variant `model`
+    validation     folders of songs whose loss decides on stopping
+    hold_out       or so many songs of the data, chosen by the seed (the paper: 25 of 100)
+    loss           "mse" (the paper's), "l1", or "l1+rmse"
+    hop_frames     least frames of a window that a valid network keeps; default: the paper's
+    micro_batch    windows computed at once; more than that are accumulated
+    precision      "float32", or "bfloat16" for the convolutions
+    in_memory      keep decoded audio in memory, 16 bits a sample; else windows are read from disk
+    save_minutes   time between two saves of the state
+    """
+
+    data: tuple[Data, ...]
+    model: str = "M4"
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+    validation: tuple[Data, ...] = ()
+    hold_out: int = 0
+    augmentation: Augmentation = Augmentation()
+    schedule: Schedule = Schedule()
+    loss: Literal["mse", "l1", "l1+rmse"] = "mse"
+    hop_frames: int | None = None
+    micro_batch: int = 16
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+    workers: int = 2
+    in_memory: bool = False
+    save_minutes: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise ConfigError("data: no folder to train on; give at least one")
+        if any(data.weight <= 0 for data in self.data):
+            raise ConfigError("data.weight: must be positive; leave a folder out instead of giving it no weight")
+        for name, allowed in (("loss", ("mse", "l1", "l1+rmse")), ("precision", ("float32", "bfloat16"))):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name}: found {getattr(self, name)!r}; choose {', '.join(allowed)}")
+        if self.schedule.kind == "paper" and not self.validation and not self.hold_out:
+            raise ConfigError(
+                "validation: the paper's schedule stops early and needs it; give folders, or hold_out = 25"
+            )
+        for name in ("micro_batch", "workers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: found {getattr(self, name)}; give at least 1")
+
+    def config(self) -> Config:
+        """The architecture; raises ConfigError for an unknown variant or field."""
+        if self.model.endswith(".safetensors"):
+            from waveunet_cli.checkpoint import load_checkpoint
+
+            base = load_checkpoint(Path(self.model)).config
+        elif self.model in VARIANTS:
+            base = VARIANTS[self.model]
+        else:
+            raise ConfigError(
+                f"model: {self.model!r} is no variant; choose {', '.join(VARIANTS)}, or the path of a .safetensors file"
+            )
+        return replace(base, **_checked(type(base), self.architecture, "architecture"))  # type: ignore[type-var]
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a TOML file; folders in it are relative to the file. Raises ConfigError."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file; give the path of a TOML file") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: is no readable TOML ({error}); correct it") from error
+    try:
+        return recipe_from(values, path.parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def recipe_from(values: Mapping[str, Any], root: Path = Path()) -> Recipe:
+    """The recipe that nested tables describe. Raises ConfigError for an unknown or mistyped key."""
+    known = dict(values)
+    for name in ("data", "validation"):
+        known[name] = tuple(
+            _build(Data, {**table, "path": root / table.get("path", "")}, name)
+            for table in _tables(known.get(name, []), name)
+        )
+    for name, kind in (("augmentation", Augmentation), ("schedule", Schedule)):
+        known[name] = _build(kind, known.get(name, {}), name)
+    return _build(Recipe, known, "recipe")
+
+
+def _tables(value: Any, where: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(table, dict) for table in value):
+        raise ConfigError(f"{where}: must be a list of tables, as [[{where}]] makes it")
+    return value
+
+
+def _build(kind: type[T], values: Any, where: str) -> T:
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: must be a table, found {values!r}")
+    return kind(**_checked(kind, values, where))
+
+
+def _checked(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`values` with lists as tuples, when every name is a field of `kind` and every number stands for a number."""
+    assert is_dataclass(kind)
+    known = {f.name: f for f in fields(kind)}
+    checked = {}
+    for name, value in values.items():
+        if name not in known:
+            raise ConfigError(f"{where}: unknown setting {name!r}; choose from {', '.join(known)}")
+        default = known[name].default
+        expected = (int, float) if isinstance(default, float) else (type(default),)
+        if isinstance(default, bool | int | float | str) and (
+            not isinstance(value, expected) or isinstance(value, bool) != isinstance(default, bool)
+        ):
+            raise ConfigError(f"{where}.{name}: found {value!r}; give a {type(default).__name__} such as {default!r}")
+        checked[name] = tuple(value) if isinstance(value, list) else value
+    return checked

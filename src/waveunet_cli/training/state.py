@@ -1,0 +1,136 @@
+"""The state of a training in one safetensors file, written whole or not at all.
+
+Its tensors are `weights.…`, `average.…` (moving average), `best.…` (of the best validation) and `first.…`, `second.…`
+(Adam's moments); its metadata the progress, and the architecture and recipe they belong to.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from waveunet_cli.checkpoint import Config, config_to_json, load_weights
+from waveunet_cli.errors import CheckpointError
+from waveunet_cli.training.schedule import Progress
+
+Weights = dict[str, Tensor]
+
+
+@dataclass
+class State:
+    """What a training changes. `average` and `best` are None where there is none (yet)."""
+
+    network: nn.Module
+    optimizer: torch.optim.AdamW
+    progress: Progress
+    average: Weights | None = None
+    best: Weights | None = None
+
+    @property
+    def current(self) -> Weights:
+        """The weights to judge and to use now: the moving average, if there is one."""
+        return self.average if self.average is not None else self.network.state_dict()
+
+
+def copy_of(weights: Mapping[str, Tensor]) -> Weights:
+    """Weights that no step changes any more."""
+    return {name: w.detach().clone() for name, w in weights.items()}
+
+
+def new_optimizer(network: nn.Module, weight_decay: float) -> torch.optim.AdamW:
+    """Adam as in the paper; with weight decay, AdamW. The learning rate is set at every step."""
+    return torch.optim.AdamW(network.parameters(), lr=0.0, weight_decay=weight_decay)
+
+
+def update_average(state: State, keep: float) -> None:
+    """Move the average towards the weights. It starts short, so that the first steps do not weigh on it for long."""
+    if state.average is None:
+        return
+    step = state.progress.step
+    for name, w in state.network.state_dict().items():
+        if w.is_floating_point():
+            state.average[name].lerp_(w, 1 - min(keep, (1 + step) / (10 + step)))
+        else:
+            state.average[name].copy_(w)
+
+
+def save_state(path: Path, config: Config, state: State) -> None:
+    """Write all that is needed to go on. Raises CheckpointError if it cannot; the file before stays as it was."""
+    tensors = {f"weights.{name}": w for name, w in state.network.state_dict().items()}
+    for label, weights in (("average", state.average), ("best", state.best)):
+        tensors |= {f"{label}.{name}": w for name, w in (weights or {}).items()}
+    for name, parameter in state.network.named_parameters():
+        moments = state.optimizer.state.get(parameter)
+        if moments:
+            tensors |= {f"first.{name}": moments["exp_avg"], f"second.{name}": moments["exp_avg_sq"]}
+    metadata = {
+        "config": config_to_json(config),
+        "progress": json.dumps(asdict(state.progress)),
+        "optimizer_steps": str(_optimizer_steps(state.optimizer)),
+    }
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        # Without the copies, parameters that share memory would be refused.
+        save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, temporary, metadata)
+        temporary.replace(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be written ({error}); the state saved before is intact: make space and resume"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_state(path: Path, config: Config, state: State) -> None:
+    """Put back what `save_state` wrote. Raises CheckpointError for a file that is no such state or of another model."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            # Copied to where torch aligns memory: elsewhere, sums may come out different in the last bit.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: no readable training state ({error}); start in another folder") from error
+    if not {"config", "progress", "optimizer_steps"} <= metadata.keys():
+        raise CheckpointError(f"{path}: holds no training state; start in another folder")
+    if json.loads(metadata["config"]) != json.loads(config_to_json(config)):
+        raise CheckpointError(
+            f"{path}: state of another architecture: {_difference(metadata['config'], config_to_json(config))}; "
+            "resume with the recipe it was started with, or start in another folder"
+        )
+    parts: dict[str, Weights] = {}
+    for key, tensor in tensors.items():
+        label, name = key.split(".", 1)
+        parts.setdefault(label, {})[name] = tensor
+    load_weights(state.network, parts.get("weights", {}), where=str(path))
+    state.network.requires_grad_(True)
+    device = next(state.network.parameters()).device
+    state.progress = Progress(**json.loads(metadata["progress"]))
+    state.average, state.best = (
+        {name: w.to(device) for name, w in parts[label].items()} if label in parts else None
+        for label in ("average", "best")
+    )
+    state.optimizer = new_optimizer(state.network, state.optimizer.param_groups[0]["weight_decay"])
+    if "first" in parts:
+        steps = torch.tensor(float(metadata["optimizer_steps"]))
+        for name, parameter in state.network.named_parameters():
+            state.optimizer.state[parameter] = {
+                "step": steps.clone(),
+                "exp_avg": parts["first"][name].to(device),
+                "exp_avg_sq": parts["second"][name].to(device),
+            }
+
+
+def _optimizer_steps(optimizer: torch.optim.AdamW) -> int:
+    return max((int(moments["step"]) for moments in optimizer.state.values()), default=0)
+
+
+def _difference(found: str, expected: str) -> str:
+    a, b = json.loads(found), json.loads(expected)
+    return ", ".join(
+        f"{key} {a.get(key)!r} instead of {b.get(key)!r}" for key in sorted(a | b) if a.get(key) != b.get(key)
+    )

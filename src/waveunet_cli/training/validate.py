@@ -1,0 +1,54 @@
+"""The loss and the signal-to-distortion ratio over whole songs, window after window."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import log10, nan
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from waveunet_cli.checkpoint import Config
+from waveunet_cli.training.dataset import Reader, Track
+from waveunet_cli.training.loss import Loss
+
+
+@dataclass(frozen=True)
+class Score:
+    """A validation: the mean loss over all windows of all songs, and per source the median over the songs of the SDR
+    of the whole song (10·log10 of reference energy over error energy, in dB; songs where it is silent don't count)."""
+
+    loss: float
+    sdr_db: dict[str, float]
+
+
+@torch.no_grad()
+def validate(
+    network: Callable[[Tensor], Tensor],
+    config: Config,
+    tracks: Sequence[Track],
+    loss: Loss,
+    hop_frames: int | None,
+    device: torch.device,
+) -> Score:
+    """Score a network (B, C, t) → (B, S, C, t − 2·context). Raises AudioReadError."""
+    reader = Reader(config.sample_rate, config.channels)
+    window = config.window(hop_frames)
+    total, frames = 0.0, 0
+    ratios: dict[str, list[float]] = {source: [] for source in config.sources}
+    for track in tracks:
+        length = track.frames_at(config.sample_rate)
+        energy, error = torch.zeros(2, len(config.sources), dtype=torch.float64)
+        for start in range(0, length, window.hop):
+            x = reader.read(track, config.sources, start - window.context, window.input).to(device)  # (S, C, t)
+            kept = min(window.hop, length - start)
+            truth = x[None, ..., window.context : window.context + kept]  # (1, S, C, kept)
+            estimate = network(x.sum(0)[None])[..., :kept]
+            total += float(loss(estimate, truth)) * kept
+            frames += kept
+            energy += truth.double().square().sum((0, 2, 3)).cpu()
+            error += (estimate - truth).double().square().sum((0, 2, 3)).cpu()
+        for source, signal, noise in zip(config.sources, energy.tolist(), error.tolist(), strict=True):
+            if signal > 0:
+                ratios[source].append(10 * log10(signal / max(noise, 1e-12 * signal)))
+    return Score(total / frames, {source: median(found) if found else nan for source, found in ratios.items()})

@@ -1,0 +1,176 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import load_file
+
+from training_songs import RATE_HZ, recipe_values, write_songs
+from waveunet_cli.checkpoint import load_checkpoint, save_checkpoint
+from waveunet_cli.errors import CheckpointError, ConfigError, WaveUNetError
+from waveunet_cli.training import loop, state
+from waveunet_cli.training.log import Log
+from waveunet_cli.training.loop import MODEL, STATE, gather, train
+from waveunet_cli.training.recipe import recipe_from
+from waveunet_cli.training.schedule import Progress
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_songs(tmp_path_factory.mktemp("data"))
+
+
+def run(values: dict[str, Any], out: Path, resume: bool = False, stop_at: int | None = None) -> Progress:
+    recipe = recipe_from(values)
+    out.mkdir(exist_ok=True)
+    steps = iter(range(1, 10_000))
+    with Log(recipe, out, RATE_HZ, quiet=True, tensorboard=False) as log:
+        return train(
+            recipe,
+            out,
+            Fabric(accelerator="cpu", devices=1),
+            log,
+            gather(recipe, recipe.config()),
+            resume,
+            lambda: next(steps) == stop_at,
+        )
+
+
+def entries(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def assert_same(a: Path, b: Path) -> None:
+    one, two = load_file(a), load_file(b)
+    assert one.keys() == two.keys()
+    for name in one:
+        assert torch.equal(one[name], two[name]), name
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 4])
+def test_a_training_resumed_is_bit_for_bit_the_one_uninterrupted(songs: Path, tmp_path: Path, stop_at: int) -> None:
+    values = recipe_values(songs, hold_out=1, augmentation={"remix": 0.5, "speed": 0.5, "reverb": 0.5})
+    assert run(values, tmp_path / "whole").step == 6
+    stopped = run(values, tmp_path / "parts", stop_at=stop_at)
+    assert (stopped.step, stopped.done) == (stop_at, False)
+    assert run(values, tmp_path / "parts", resume=True).done
+    for file in (STATE, MODEL):
+        assert_same(tmp_path / "whole" / file, tmp_path / "parts" / file)
+
+
+def test_accumulated_gradients_are_those_of_the_batch(songs: Path, tmp_path: Path) -> None:
+    schedule = {"kind": "budget", "steps": 1, "batch": 4}
+    for micro in (4, 2):
+        run(recipe_values(songs, schedule=schedule, micro_batch=micro), tmp_path / str(micro))
+    one, two = (load_file(tmp_path / str(micro) / STATE) for micro in (4, 2))
+    for name in one:
+        if name.startswith("first."):  # after one step, a tenth of the gradient
+            scale = float(one[name].abs().max())
+            torch.testing.assert_close(two[name] / scale, one[name] / scale, rtol=0, atol=1e-5)
+
+
+def test_the_loss_falls(songs: Path, tmp_path: Path) -> None:
+    schedule = {"kind": "budget", "steps": 80, "batch": 2, "learning_rate": 3e-3, "epoch_steps": 1000}
+    run(recipe_values(songs, schedule=schedule), tmp_path / "out")
+    losses = [entry["loss"] for entry in entries(tmp_path / "out")]
+    assert len(losses) == 4
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_the_paper_s_schedule_keeps_the_best_and_ends(songs: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    values = recipe_values(songs, loss="mse", hold_out=1)
+    values["schedule"] = {"batch": 1, "epoch_steps": 1, "patience": 2, "learning_rate": 1e-3}
+    losses = iter([3.0, 1.0, 2.0, 2.0, 0.5, 0.7, 0.6, 9.9])
+    kept: list[dict[str, torch.Tensor]] = []
+    score = loop._Training._score
+
+    def scripted(training: Any) -> Any:
+        kept.append(state.copy_of(training.state.current))
+        return score(training).__class__(next(losses), {})
+
+    monkeypatch.setattr(loop._Training, "_score", scripted)
+    progress = run(values, tmp_path / "out")
+    assert (progress.epoch, progress.stage, progress.best_loss) == (7, 1, 0.5)
+    weights = load_file(tmp_path / "out" / MODEL)
+    for name, best in kept[4].items():
+        assert torch.equal(weights[name], best)
+    assert not torch.equal(kept[-1]["output.weight"], kept[4]["output.weight"])
+
+
+def test_validation_is_on_whole_songs_held_out(songs: Path, tmp_path: Path) -> None:
+    recipe = recipe_from(recipe_values(songs, hold_out=1))
+    material = gather(recipe, recipe.config())
+    trained_on = {track.name for pool in material.pools for track in pool.tracks}
+    (held,) = (track.name for track in material.validation)
+    assert held not in trained_on
+    assert len(trained_on) == 2
+    run(recipe_values(songs, hold_out=1), tmp_path / "out")
+    scores = [entry for entry in entries(tmp_path / "out") if "validation_loss" in entry]
+    assert [entry["step"] for entry in scores] == [3, 6]
+    assert {"sdr_db/accompaniment", "sdr_db/vocals"} <= scores[0].keys()
+
+
+def test_goes_on_from_a_checkpoint(songs: Path, tmp_path: Path) -> None:
+    run(recipe_values(songs), tmp_path / "first")
+    start = load_file(tmp_path / "first" / MODEL)
+    values = recipe_values(songs, model=str(tmp_path / "first" / MODEL), architecture={})
+    values["schedule"] = {"kind": "budget", "steps": 1, "batch": 1, "learning_rate": 1e-9}
+    run(values, tmp_path / "second")
+    for name, weight in load_checkpoint(tmp_path / "second" / MODEL).network.state_dict().items():
+        torch.testing.assert_close(weight, start[name], rtol=0, atol=1e-6)
+
+
+def test_refuses_to_overwrite_and_to_resume_another_model(songs: Path, tmp_path: Path) -> None:
+    run(recipe_values(songs), tmp_path / "out")
+    with pytest.raises(CheckpointError, match="add --resume"):
+        run(recipe_values(songs), tmp_path / "out")
+    other = recipe_values(songs)
+    other["architecture"]["filters"] = 5
+    with pytest.raises(CheckpointError, match="filters 4 instead of 5"):
+        run(other, tmp_path / "out", resume=True)
+    with pytest.raises(CheckpointError, match="no readable training state"):
+        run(recipe_values(songs), tmp_path / "nothing", resume=True)
+    save_checkpoint(tmp_path / "out" / STATE, *_model(tmp_path / "out" / MODEL))
+    with pytest.raises(CheckpointError, match="holds no training state"):
+        run(recipe_values(songs), tmp_path / "out", resume=True)
+
+
+def _model(path: Path) -> Any:
+    model = load_checkpoint(path)
+    return model.config, model.network.state_dict()
+
+
+def test_a_full_disk_leaves_the_state_before(songs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(recipe_values(songs), tmp_path / "out", stop_at=2)
+    before = (tmp_path / "out" / STATE).read_bytes()
+
+    def half(tensors: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(state, "save_file", half)
+    with pytest.raises(CheckpointError, match=r"No space left.*intact"):
+        run(recipe_values(songs), tmp_path / "out", resume=True)
+    assert (tmp_path / "out" / STATE).read_bytes() == before
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [MODEL, STATE]
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(songs: Path, tmp_path: Path) -> None:
+    values = recipe_values(songs)
+    values["schedule"] = {"kind": "budget", "steps": 500, "batch": 1, "learning_rate": 1e30}
+    with pytest.raises(WaveUNetError, match="lower learning rate"):
+        run(values, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hold_out": 3}, "leave some to train on"),
+        ({"micro_batch": 3, "schedule": {"kind": "budget", "steps": 1, "batch": 4}}, "no multiple of 3"),
+    ],
+)
+def test_refuses_what_does_not_divide(songs: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(recipe_values(songs, **changes), tmp_path / "out")

@@ -1,0 +1,176 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from training_songs import RATE_HZ, write_songs, write_stem
+from waveunet_cli.config import M5_HIGHSR, WaveUNetConfig
+from waveunet_cli.errors import ConfigError
+from waveunet_cli.training import augment
+from waveunet_cli.training.dataset import Reader, find_tracks
+from waveunet_cli.training.mixing import Mixer, Pool, windows
+from waveunet_cli.training.recipe import Augmentation, Data
+
+CONFIG: WaveUNetConfig = replace(M5_HIGHSR, sample_rate=RATE_HZ)
+PLAIN = Augmentation(gain=(1.0, 1.0))
+FRAMES, CONTEXT = 1000, 300
+
+
+def mixer_of(*folders: Data, settings: Augmentation = PLAIN, seed: int = 0, frames: int = FRAMES) -> Mixer:
+    pools = [Pool(find_tracks(data, CONFIG.sources)[0], data.weight) for data in folders]
+    return Mixer(CONFIG, pools, settings, frames, CONTEXT, seed)
+
+
+@pytest.fixture
+def songs(tmp_path: Path) -> Path:
+    return write_songs(tmp_path / "songs")
+
+
+def everything(songs: Path) -> dict[str, np.ndarray]:
+    """Every song's sources with the context's zeros around: (S, C, frames)."""
+    reader = Reader(RATE_HZ, 2)
+    tracks, _ = find_tracks(Data(songs), CONFIG.sources)
+    return {t.name: reader.read(t, CONFIG.sources, -CONTEXT, t.frames + 2 * CONTEXT).numpy() for t in tracks}
+
+
+def where(part: np.ndarray, whole: np.ndarray) -> int | None:
+    """The frame at which `part` (C, n) stands in `whole` (C, N)."""
+    probe = len(part[0]) // 2
+    for candidate in np.flatnonzero(whole[0] == part[0, probe]) - probe:
+        if candidate >= 0 and np.array_equal(whole[:, candidate : candidate + part.shape[1]], part):
+            return int(candidate)
+    return None
+
+
+def test_a_window_is_an_aligned_stretch_of_one_song(songs: Path) -> None:
+    wholes, mixer, met = everything(songs), mixer_of(Data(songs)), set()
+    for number in range(12):
+        x = mixer.draw(number).numpy()
+        assert x.shape == (2, 2, FRAMES)
+        found = {
+            (name, where(x[0], whole[0])) for name, whole in wholes.items() if where(x[0], whole[0]) is not None
+        } & {(name, where(x[1], whole[1])) for name, whole in wholes.items()}
+        assert len(found) == 1
+        met |= {name for name, _ in found}
+    assert len(met) == 3
+
+
+def test_a_remix_takes_the_sources_from_anywhere(songs: Path) -> None:
+    wholes, mixer = everything(songs), mixer_of(Data(songs), settings=replace(PLAIN, remix=1.0))
+    pairs = set()
+    for number in range(12):
+        x = mixer.draw(number).numpy()
+        pairs.add(tuple(next(name for name, w in wholes.items() if where(x[s], w[s]) is not None) for s in range(2)))
+    assert any(a != b for a, b in pairs)
+
+
+def test_window_n_depends_on_seed_and_n_only(songs: Path) -> None:
+    settings = Augmentation(
+        remix=0.5, swap=0.5, polarity=0.5, silence=0.2, speed=0.5, equalise=0.5, reverb=0.5, levels_db={"vocals": -20.0}
+    )
+    one, two = mixer_of(Data(songs), settings=settings), mixer_of(Data(songs), settings=settings)
+    expected = torch.stack([one.draw(number) for number in range(8)])
+    assert torch.equal(torch.cat(list(windows(two, range(8), size=2, workers=3))), expected)
+    assert torch.equal(two.draw(3), expected[3])
+    assert not torch.equal(mixer_of(Data(songs), settings=settings, seed=1).draw(3), expected[3])
+    assert len({float(x.sum()) for x in expected}) == 8
+
+
+def test_the_last_windows_may_be_fewer(songs: Path) -> None:
+    assert [len(x) for x in windows(mixer_of(Data(songs)), range(5), size=2, workers=1)] == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"gain": (0.5, 0.5)}, lambda x: x * 0.5),
+        ({"swap": 1.0}, lambda x: x.flip(1)),
+        ({"polarity": 1.0}, lambda x: -x),
+    ],
+)
+def test_simple_augmentations(songs: Path, changes: dict[str, Any], expected: Any) -> None:
+    plain = mixer_of(Data(songs)).draw(5)
+    torch.testing.assert_close(mixer_of(Data(songs), settings=replace(PLAIN, **changes)).draw(5), expected(plain))
+
+
+def test_silence_takes_one_source_away(songs: Path) -> None:
+    mixer = mixer_of(Data(songs), settings=replace(PLAIN, silence=1.0))
+    silent = [tuple(bool((source == 0).all()) for source in mixer.draw(number)) for number in range(10)]
+    assert set(silent) == {(True, False), (False, True)}
+
+
+def test_levels_of_a_remix(songs: Path) -> None:
+    settings = replace(PLAIN, remix=1.0, levels_db={"vocals": -30.0, "accompaniment": -10.0}, spread_db=0.0)
+    x = mixer_of(Data(songs), settings=settings, frames=4096).draw(0)
+    levels = [20 * np.log10(augment.loudness(source)) for source in x]
+    assert levels == pytest.approx([-10, -30], abs=1e-3)
+
+
+def test_folders_are_drawn_by_weight_and_tracks_by_length(tmp_path: Path) -> None:
+    for name, frames in (("long", 6000), ("short", 2000)):
+        write_stem(tmp_path / "a" / f"{name}.wav", frames)
+    write_stem(tmp_path / "b" / "other.wav")
+    backing = write_songs(tmp_path / "songs", ["s"])
+    folders = (Data(tmp_path / "a", 3, stem="vocals"), Data(tmp_path / "b", 1, stem="vocals"), Data(backing, 1e-9))
+    read = []
+    mixer = mixer_of(*folders, settings=replace(PLAIN, remix=1.0))
+    reader = mixer._reader.read
+    mixer._reader.read = lambda track, sources, *a: (  # type: ignore[method-assign]
+        read.append(Path(track.name).name) if sources == ("vocals",) else None,
+        reader(track, sources, *a),
+    )[1]
+    for number in range(400):
+        mixer.draw(number)
+    share = {name: read.count(name) / len(read) for name in ("long", "short", "other")}
+    assert share == pytest.approx({"long": 0.75 * 0.75, "short": 0.75 * 0.25, "other": 0.25}, abs=0.07)
+
+
+def test_refuses_what_cannot_make_a_mixture(tmp_path: Path, songs: Path) -> None:
+    write_stem(tmp_path / "a" / "x.wav")
+    with pytest.raises(ConfigError, match="no folder has the source accompaniment"):
+        mixer_of(Data(tmp_path / "a", stem="vocals"))
+    with pytest.raises(ConfigError, match=r"augmentation\.remix = 1"):
+        mixer_of(Data(tmp_path / "a", stem="vocals"), Data(tmp_path / "a", stem="accompaniment"))
+
+
+def tone(hz: float, frames: int) -> torch.Tensor:
+    return torch.sin(2 * torch.pi * hz * torch.arange(frames) / RATE_HZ).repeat(2, 1)
+
+
+def test_speed_moves_a_tone(songs: Path) -> None:
+    rng = np.random.default_rng(0)
+    y = augment.shape(tone(500, 8192), 6144, rng, PLAIN, RATE_HZ, reverberant=False)
+    spectrum = torch.fft.rfft(y[0]).abs()
+    assert float(spectrum.argmax()) * RATE_HZ / 6144 == pytest.approx(500 * 8192 / 6144, abs=2)
+    torch.testing.assert_close(y[:, 100:-100], tone(500 * 8192 / 6144, 6144)[:, 100:-100], rtol=0, atol=0.02)
+
+
+def test_speeds_stay_within_the_semitones() -> None:
+    rng = np.random.default_rng(0)
+    factors = [augment.speed(rng, replace(PLAIN, speed=0.5, speed_semitones=2.0)) for _ in range(500)]
+    assert 0.4 < factors.count(1.0) / 500 < 0.6
+    assert 2 ** (-2 / 12) <= min(factors) < 0.95
+    assert 1.05 < max(factors) <= 2 ** (2 / 12)
+
+
+def test_an_equaliser_of_no_deviation_and_a_room_of_no_tail_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, x = np.random.default_rng(0), tone(440, 4096)
+    flat = replace(PLAIN, equalise=1.0, equaliser_db=0.0)
+    torch.testing.assert_close(augment.shape(x, 4096, rng, flat, RATE_HZ, False), x, rtol=0, atol=1e-5)
+    coloured = augment.shape(x, 4096, rng, replace(flat, equaliser_db=6.0), RATE_HZ, False)
+    assert not torch.allclose(coloured, x, atol=1e-2)
+
+
+def test_reverberation_comes_after_the_sound() -> None:
+    click = torch.zeros(2, 8192)
+    click[:, 100] = 1.0
+    rng = np.random.default_rng(3)
+    y = augment.shape(click, 8192, rng, replace(PLAIN, reverb=1.0), RATE_HZ, reverberant=True)
+    assert float(y[0, 100]) == pytest.approx(1.0, abs=0.2)
+    assert float(y[:, 110:].square().sum()) > 1e-4
+    assert float(y[:, :95].square().sum()) < 0.02 * float(y[:, 110:].square().sum())
+    dry = augment.shape(click, 8192, rng, replace(PLAIN, reverb=1.0), RATE_HZ, reverberant=False)
+    assert torch.equal(dry, click)

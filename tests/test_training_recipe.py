@@ -1,0 +1,110 @@
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from waveunet_cli.config import M4, M5_HIGHSR
+from waveunet_cli.errors import ConfigError
+from waveunet_cli.training import recipe as module
+from waveunet_cli.training.recipe import Augmentation, Data, Recipe, Schedule, read_recipe, recipe_from
+
+TOML = """
+model = "M5-HighSR"
+loss = "l1+rmse"
+seed = 7
+[architecture]
+filters = 16
+[[data]]
+path = "songs"
+weight = 2
+exclude = ["b"]
+[[data]]
+path = "/far/away"
+stem = "vocals"
+[augmentation]
+gain = [0.5, 2]
+levels_db = { vocals = -20.0 }
+[schedule]
+kind = "budget"
+minutes = 90
+learning_rate = 2e-4
+"""
+
+
+def test_reads_a_toml_file(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(TOML)
+    recipe = read_recipe(tmp_path / "recipe.toml")
+    assert recipe.data == (
+        Data(tmp_path / "songs", 2, exclude=("b",)),
+        Data(Path("/far/away"), stem="vocals"),
+    )
+    assert recipe.augmentation == Augmentation(gain=(0.5, 2), levels_db={"vocals": -20.0})
+    assert recipe.schedule == Schedule("budget", 2e-4, minutes=90)
+    assert recipe.config() == M5_HIGHSR.__class__(**{**vars(M5_HIGHSR), "filters": 16})
+
+
+def test_the_defaults_are_the_paper_s() -> None:
+    recipe = Recipe((Data(Path("musdb")),), hold_out=25)
+    assert (recipe.config(), recipe.loss, recipe.augmentation.gain) == (M4, "mse", (0.7, 1.0))
+    assert recipe.schedule == Schedule("paper", 1e-4, batch=16, epoch_steps=2000, patience=20)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"data": []}, "data: no folder"),
+        ({"data": "songs"}, r"must be a list of tables, as \[\[data\]\]"),
+        ({"learning_rate": 1}, "unknown setting 'learning_rate'"),
+        ({"augmentation": {"remix": "yes"}}, "augmentation.remix: found 'yes'; give a float"),
+        ({"augmentation": {"remix": 2.0}}, "a probability from 0 to 1"),
+        ({"augmentation": {"gain": [1.0, 0.5]}}, "the least and the greatest"),
+        ({"augmentation": 3}, "augmentation: must be a table"),
+        ({"schedule": {"kind": "forever"}}, "choose paper or budget"),
+        ({"schedule": {"kind": "budget"}}, "either steps or minutes"),
+        ({"schedule": {"kind": "budget", "steps": 0}}, "schedule.steps: found 0"),
+        ({"schedule": {"steps": 5}}, "the paper's schedule has neither"),
+        ({"schedule": {"batch": True}}, "schedule.batch: found True"),
+        ({"schedule": {"kind": "budget", "steps": 5, "average": 1.0}}, "from 0 to below 1"),
+        ({"hold_out": 0}, "needs it; give folders, or hold_out"),
+        ({"loss": "l3"}, "choose mse, l1"),
+        ({"precision": "float8"}, "choose float32, bfloat16"),
+        ({"workers": 0}, "workers: found 0"),
+        ({"data": [{"path": "a", "weight": -1.0}]}, "data.weight"),
+    ],
+)
+def test_refuses_what_makes_no_sense(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        recipe_from({"data": [{"path": "a"}], "hold_out": 1, **values})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": "M9"}, "'M9' is no variant; choose M1"),
+        ({"architecture": {"filtres": 3}}, "unknown setting 'filtres'"),
+    ],
+)
+def test_refuses_an_unknown_architecture(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recipe_from({"data": [{"path": "a"}], "hold_out": 1, **values}).config()
+
+
+def test_names_the_file_that_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    with pytest.raises(ConfigError, match=r"recipe\.toml: no such file"):
+        read_recipe(path)
+    for text in ("model = ", "volume = 11"):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=r"recipe\.toml"):
+            read_recipe(path)
+
+
+def test_every_setting_is_read_somewhere() -> None:
+    package = Path(module.__file__).parent
+    code = "".join(path.read_text() for path in package.glob("*.py") if path.name != "recipe.py")
+    code += (package / "recipe.py").read_text().split("def config", 1)[1]
+    for kind in (Recipe, Data, Augmentation, Schedule):
+        for field in fields(kind):
+            assert f".{field.name}" in code, field.name
