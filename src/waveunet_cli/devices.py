@@ -100,8 +100,9 @@ class FrugalNetwork:
             try:
                 return self._run(x)
             except torch.OutOfMemoryError:
-                if not self._shrink(x):
+                if not (self._is_divisible(x) or self._may_leave):
                     raise
+            self._shrink(x)  # outside `except`: while the error lives, so do the layers that did not fit
         if x.shape[0] > 1:
             half = x.shape[0] // 2
             return torch.cat([self(x[:half]), self(x[half:])])
@@ -123,18 +124,18 @@ class FrugalNetwork:
         half = shorter(self._window, frames // 2).hop
         return half if self._window.alignment and half < frames else None
 
-    def _shrink(self, x: Tensor) -> bool:
-        """Give the next try less to hold; False where there is nothing left to give up."""
+    def _is_divisible(self, x: Tensor) -> bool:
+        return x.shape[0] > 1 or self._half_hop(x) is not None
+
+    def _shrink(self, x: Tensor) -> None:
+        """Give the next try less to hold, or another device."""
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-        if x.shape[0] > 1 or self._half_hop(x) is not None:
+        if self._is_divisible(x):
             self._limit_frames = x.shape[0] * x.shape[-1] - 1
             self._report(f"{self._device}: out of memory, going on with smaller batches and windows")
-            return True
-        if self._may_leave:
+        else:
             self._may_leave = False
             self._report(f"{self._device}: out of memory even for one window, going on with the CPU")
             self._device, self._dtype, self._limit_frames = torch.device("cpu"), torch.float32, None
             self._network = self._network.to(self._device)
-            return True
-        return False
