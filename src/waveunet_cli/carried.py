@@ -31,6 +31,77 @@ BLOCK_FRAMES = 65_536  # the fastest of 16 Ki … 512 Ki on the CPUs tried: see 
 SMALL = 20_480  # values of an input up to which torch would convolve on one core, slowly
 
 
+class _Kernel:
+    """A convolution of rows, with fewer multiplications where there are many channels.
+
+    Let x0 and x1 be the even and the odd of the frames read, w0 and w1 the even and the odd taps. Then (Karatsuba's
+    trick; "later" means one frame)
+
+        y[2m]     = w0·x0 + w1·x1         = (w0 + w1)·x1 + w0·(x0 − x1)
+        y[2m + 1] = w0·x1 + w1·(x0 later) = (w0 + w1)·x1 + w1·(x0 later − x1)
+
+    so for 15 taps two frames take 8 + 8 + 7 taps instead of 15 + 15, and these three kernels can be split again.
+    Sums and differences of frames cost no multiplications, but memory traffic: worth it from about 72 channels on.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, splits: int = 0) -> None:
+        """`weight` [out, in, tap]; `splits` is how often the trick is used."""
+        self.weight = as_2d(weight).to(dtype)
+        self.bias = None if bias is None else bias.to(dtype)
+        self.taps = weight.shape[-1]
+        self.parts: tuple[_Kernel, _Kernel, _Kernel] | None = None
+        if splits and self.taps > 1:
+            w0, w1 = weight[..., 0::2], weight[..., 1::2]
+            shared = w0 + F.pad(w1, (0, w0.shape[-1] - w1.shape[-1]))
+            self.parts = (
+                _Kernel(shared, bias, dtype, splits - 1),
+                _Kernel(w0, None, dtype, splits - 1),
+                _Kernel(w1, None, dtype, splits - 1),
+            )
+
+    def convolve(self, rows: Tensor, frames: int, step: int = 1) -> Tensor:
+        """The first `frames` frames (frames, out) of the convolution with every `step`-th of rows (t, in)."""
+        if self.parts is not None and frames % 2 == 0 and rows.numel() > SMALL:
+            shared, even, odd = self.parts
+            pairs = frames // 2
+            x0, x1 = rows[0 :: 2 * step], rows[step :: 2 * step]
+            even_reads, odd_reads = pairs + even.taps - 1, pairs + odd.taps - 1
+            both = shared.convolve(rows[step:], pairs, 2 * step)
+            y = rows.new_empty(pairs, 2, both.shape[1])
+            torch.add(both, even.convolve(x0[:even_reads] - x1[:even_reads], pairs), out=y[:, 0])
+            torch.add(both, odd.convolve(x0[1 : odd_reads + 1] - x1[:odd_reads], pairs), out=y[:, 1])
+            return y.flatten(0, 1)
+        read = (frames + self.taps - 2) * step + 1
+        channels = rows.shape[1]
+        if read * channels <= SMALL:
+            windows = rows[:read:step].unfold(0, self.taps, 1)  # (frames, in, taps)
+            return F.linear(windows.flatten(1), self.weight.flatten(1), self.bias)
+        # Rows already are channels-last memory: seen as (1, C, 1, t), nothing is copied.
+        size = read * channels
+        x = rows.as_strided((1, channels, 1, read), (size, 1, size, channels))
+        y = F.conv2d(x, self.weight, self.bias, stride=step, dilation=step)  # (1, out, 1, frames)
+        return y.permute(0, 3, 1, 2).reshape(frames, -1)
+
+
+class _UpKernel:
+    """A level of the way up; the filters of even frames are one tap shorter than those of odd ones (see network.py)."""
+
+    def __init__(self, kernel: UpKernel, dtype: torch.dtype) -> None:
+        coarse, skip = kernel.coarse.squeeze(2), kernel.skip.squeeze(2)
+        out = skip.shape[0]
+        self.even = _Kernel(coarse[:out, :, :-1], None, dtype)
+        self.odd = _Kernel(coarse[out:], None, dtype)
+        self.skip = _Kernel(skip, kernel.coarse_bias[:out], dtype)
+
+    def compute(self, coarse: Tensor, skip: Tensor, frames: int) -> Tensor:
+        """Rows (frames / 2 + q − 1, in) and (frames + up_taps − 1, out) → (frames, out), before the LeakyReLU."""
+        y = self.skip.convolve(skip, frames)
+        first, second = y.view(-1, 2, y.shape[-1]).unbind(1)  # (frames / 2, out): even and odd frames
+        first += self.even.convolve(coarse, frames // 2)
+        second += self.odd.convolve(coarse, frames // 2)
+        return y
+
+
 class CarriedStream:
     """One window without end: (B, C, t) → (B, S, C, t'), computed a block at a time, without autograd."""
 
@@ -148,26 +219,27 @@ class CarriedNetwork:
         self._mixture_back = delay - window.context
 
         with torch.no_grad():
-            convolutions = [cast(nn.Conv1d, conv) for conv in [*network.down, network.bottleneck]]
-            self._down = [(as_2d(c.weight).to(dtype), cast(Tensor, c.bias).to(dtype)) for c in convolutions]
-            kernels = [network.up_kernel(level) for level in range(levels)]
-            self._up = [UpKernel(*(part.to(dtype) for part in kernel)) for kernel in kernels]
+            self._down = [
+                _Kernel(conv.weight, conv.bias, dtype, _splits(conv, dtype))
+                for conv in (cast(nn.Conv1d, module) for module in [*network.down, network.bottleneck])
+            ]
+            self._up = [_UpKernel(network.up_kernel(level), dtype) for level in range(levels)]
 
     def new_lines(self) -> _Lines:
         """The state of a signal of which nothing was seen yet."""
-        levels, taps = len(self._up), self._down[0][0].shape[-1]
+        levels, taps = len(self._up), self._down[0].taps
 
         def line(keep: int, level: int, channels: int) -> _Line:  # of the level's rate, 0 being the full one
             return _Line(keep, self.block >> level, channels, self._dtype)
 
         return _Lines(
-            mixture=_Line(max(taps, self._mixture_back), self.block, self._down[0][0].shape[1], torch.float32),
+            mixture=_Line(max(taps, self._mixture_back), self.block, self._down[0].weight.shape[1], torch.float32),
             down=[
-                line(max(2 * taps, self._skips_back[levels - 1 - level]), level, weight.shape[0])
-                for level, (weight, _) in enumerate(self._down[:-1])
+                line(max(2 * taps, self._skips_back[levels - 1 - level]), level, kernel.weight.shape[0])
+                for level, kernel in enumerate(self._down[:-1])
             ],
             coarse=[
-                line(self._coarse_history, levels - level, kernel.coarse.shape[1])
+                line(self._coarse_history, levels - level, kernel.odd.weight.shape[1])
                 for level, kernel in enumerate(self._up)
             ],
         )
@@ -178,21 +250,21 @@ class CarriedNetwork:
         lines.mixture.extend(frames).copy_(block)
 
         line, new = lines.mixture, frames  # the line above, and how many of its frames are new
-        for level, (weight, bias) in enumerate(self._down):
+        for level, down in enumerate(self._down):
             step = 1 if level == 0 else 2
             read = new + self._histories[level]
-            x = _convolve(line.rows(read, read).to(self._dtype), weight, bias, step)  # (new / step, F_c·(level + 1))
+            rows = line.rows(read, read).to(self._dtype)
             new //= step
             line = lines.down[level] if level < len(lines.down) else lines.coarse[0]
+            x = down.convolve(rows, new, step)  # (new, F_c·(level + 1))
             torch.ops.aten.leaky_relu.out(x, SLOPE, out=line.extend(new))
 
-        for level, kernel in enumerate(self._up):
+        for level, up in enumerate(self._up):
             read = new + self._coarse_history
-            y = _convolve(lines.coarse[level].rows(read, read), kernel.coarse, kernel.coarse_bias)
-            y = y.reshape(2 * new, -1)  # (2·new, out): each row held an even and an odd frame
+            coarse = lines.coarse[level].rows(read, read)
             new *= 2
             skip = lines.down[-1 - level].rows(new + self._skips_back[level], new + self._up_taps - 1)
-            y += _convolve(skip, kernel.skip)
+            y = up.compute(coarse, skip, new)  # (new, F_c·(levels − level))
             if level + 1 < len(self._up):
                 torch.ops.aten.leaky_relu.out(y, SLOPE, out=lines.coarse[level + 1].extend(new))
 
@@ -201,14 +273,6 @@ class CarriedNetwork:
         return self._network.sources_of(mixture.T[None], features.T[None])
 
 
-def _convolve(rows: Tensor, weight: Tensor, bias: Tensor | None = None, step: int = 1) -> Tensor:
-    # (t, C) → (t', out)
-    frames, channels = rows.shape
-    if rows.numel() <= SMALL:
-        windows = rows[::step].unfold(0, weight.shape[-1], 1)  # (t', C, taps)
-        return F.linear(windows.flatten(1), weight.flatten(1), bias)
-    # Rows already are channels-last memory: seen as (1, C, 1, t), nothing is copied.
-    size = frames * channels
-    x = rows.as_strided((1, channels, 1, frames), (size, 1, size, channels))
-    y = F.conv2d(x, weight, bias, stride=step, dilation=step)  # (1, out, 1, t')
-    return y.permute(0, 3, 1, 2).reshape(y.shape[-1], y.shape[1])
+def _splits(convolution: nn.Conv1d, dtype: torch.dtype) -> int:
+    # Differences of frames would lose bits in a shorter format, where multiplications are cheap anyway.
+    return 2 if convolution.in_channels >= 72 and dtype == torch.float32 else 0
