@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from waveunet_cli.checkpoint import load_checkpoint
-from waveunet_cli.convert import convert, import_checkpoint
+from waveunet_cli.convert import convert, import_checkpoint, keras_port
 from waveunet_cli.errors import CheckpointError
 
 h5py = pytest.importorskip("h5py")
@@ -128,6 +128,16 @@ def test_truncated_files_are_refused(share, copy):
     copy.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(CheckpointError, match="not a readable Keras model of the port, or a truncated one"):
         convert(copy)
+
+
+def test_a_crash_of_the_library_is_one_line(copy, tmp_path, monkeypatch):
+    """As libhdf5 does for about one in 2000 files with damaged bytes."""
+    crash = tmp_path / "crash.py"
+    crash.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)")
+    monkeypatch.setattr(keras_port, "READER", crash)
+    with pytest.raises(CheckpointError, match=r"truncated one \(it crashes the HDF5 library\); copy") as caught:
+        convert(copy)
+    assert "\n" not in str(caught.value)
 
 
 def test_without_h5py_the_remedy_is_named(copy, monkeypatch):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tf1_bundle import tensors_of, write_bundle
@@ -140,6 +140,7 @@ def damage(path, position):
 
 
 @given(position=st.floats(0, 1, exclude_max=True))
+@example(position=0.9375)  # in the metaindex
 @settings(deadline=None, max_examples=25)
 def test_any_flipped_bit_of_the_index_is_noticed(position, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle")

@@ -8,8 +8,12 @@ Batch norm, y = γ·(w∗x − μ)/√(v + ε) + β, is folded: w' = w·γ/√(v
 """
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,6 +25,7 @@ from waveunet_cli.convert.converted import Converted, Options, all_printable, li
 from waveunet_cli.errors import CheckpointError, ConfigError
 from waveunet_cli.ports.keras_port import SLOPE, KerasPortConfig
 
+READER = Path(__file__).with_name("h5_reader.py")
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 Read = Callable[[str, str], NDArray[np.float32]]
 
@@ -36,43 +41,54 @@ def convert(path: Path, options: Options) -> Converted:
 
     Raises CheckpointError if the file is damaged, holds another network, or if h5py is not installed.
     """
+    if find_spec("h5py") is None:
+        raise CheckpointError(f"{path}: reading Keras files needs h5py; pip install 'waveunet[h5]'")
+    stored = _stored(path)
     try:
-        import h5py  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise CheckpointError(f"{path}: reading Keras files needs h5py; pip install 'waveunet[h5]'") from error
-    try:
-        with h5py.File(path, "r") as file:
-            layers = {
-                layer["config"]["name"]: layer for layer in json.loads(file.attrs["model_config"])["config"]["layers"]
-            }
-            if not all_printable(layers):
-                raise ValueError("a layer's name holds control characters")
-            stored = file["model_weights"]
-            config = _infer(layers, options)
-            _compare(_described(layers), dict(_expected(config, "U_Down_BN_0" in layers)), path)
+        graph = json.loads(stored["model_config"].tobytes())
+        layers = {layer["config"]["name"]: layer for layer in graph["config"]["layers"]}
+        if not all_printable(layers):
+            raise ValueError("a layer's name holds control characters")
+        config = _infer(layers, options)
+        _compare(_described(layers), dict(_expected(config, "U_Down_BN_0" in layers)), path)
 
-            def read(layer: str, variable: str) -> NDArray[np.float32]:
-                data = stored[layer][layer][f"{variable}:0"]
-                if data.dtype != np.float32:
-                    raise CheckpointError(f"{path}: {layer}/{variable} is {data.dtype}, not float32; save it again so")
-                if data.nbytes > path.stat().st_size:  # the port compresses nothing
-                    raise CheckpointError(f"{path}: {layer}/{variable} claims more bytes than the file has; refused")
-                return np.asarray(data[()])
+        def read(layer: str, variable: str) -> NDArray[np.float32]:
+            data = stored[f"weights/{layer}/{layer}/{variable}:0"]
+            if data.dtype != np.float32:
+                raise CheckpointError(f"{path}: {layer}/{variable} is {data.dtype}, not float32; save it again so")
+            return data
 
-            with np.errstate(all="ignore"):  # what damage makes of numbers is refused with the weights
-                weights = dict(_weights(config, layers, read))
+        with np.errstate(all="ignore"):  # what damage makes of numbers is refused with the weights
+            weights = dict(_weights(config, layers, read))
     except ConfigError as error:
         raise CheckpointError(f"{path}: its graph is an impossible network: {error}") from error
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path}: not a readable Keras model of the port, or a truncated one ({error}); copy or download it again"
-        ) from error
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        raise _unreadable(path, str(error)) from error
     notes = []
     if options.sample_rate is None:
         notes.append(f"sample rate {config.sample_rate} Hz is assumed, the port's")
     if options.sources is None:
         notes.append(f"stems {', '.join(config.sources)} are assumed, the port's order")
     return Converted(config, weights, "Keras port", notes)
+
+
+def _stored(path: Path) -> dict[str, NDArray[Any]]:
+    """The graph and the arrays of a file, read by a process of its own: libhdf5 crashes on some damaged ones."""
+    with TemporaryDirectory() as folder:
+        out = Path(folder) / "arrays.npz"
+        read = [sys.executable, "-P", str(READER), str(path), str(out)]
+        done = subprocess.run(read, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            said = done.stderr.strip().splitlines() if done.returncode > 0 else ()
+            raise _unreadable(path, said[-1] if said else "it crashes the HDF5 library")
+        with np.load(out) as stored:
+            return dict(stored)
+
+
+def _unreadable(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: not a readable Keras model of the port, or a truncated one ({reason}); copy or download it again"
+    )
 
 
 def _infer(layers: dict[str, Any], options: Options) -> KerasPortConfig:

@@ -238,8 +238,10 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     if len(data) < FOOTER_BYTES or struct.unpack("<Q", data[-8:])[0] != MAGIC:
         raise ValueError("the magic number at its end is missing: truncated, or another kind of file")
     footer = data[-FOOTER_BYTES:]
-    _, position = _handle(footer, 0)  # of the metaindex, which is empty
+    metaindex, position = _handle(footer, 0)
     index, _ = _handle(footer, position)
+    if any(_block(data, *metaindex)):  # read for its checksum's sake
+        raise ValueError("its metaindex is not empty")
     for _, value in _block(data, *index):
         block, _ = _handle(value, 0)
         yield from _block(data, *block)
