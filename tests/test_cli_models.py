@@ -40,7 +40,7 @@ def test_the_table_has_a_line_a_model(run):
     lines = out.splitlines()
     assert lines[0].split() == ["NAME", "STEMS", "RATE", "SIZE", "WHERE", "LICENCE", "QUALITY", "(SDR)"]
     (vocals,) = [line for line in lines if line.startswith("vocals ")]
-    assert vocals.split()[1:7] == ["accompaniment,vocals", "44.1k", "stereo", "9", "MB", "embedded"]
+    assert vocals.split()[1:7] == ["accompaniment,vocals", "44.1k", "stereo", "9.1", "MB", "embedded"]
     (m4,) = [line for line in lines if line.startswith("m4 ")]
     assert "available" in m4
     assert "vocals 4.46, accompaniment 10.69 dB (MUSDB18 test, median over all frames)" in m4
@@ -111,6 +111,10 @@ def test_downloading_offline_fails_for_each_model_and_says_so(run):
         (["path", "nonesuch"], "no such model"),
         (["import", "x"], "--name"),
         (["import", "x", "--name", "mine", "--stems", "a"], "two or more"),
+        (["import", "x", "--name", "mine", "--stems", "a,../b"], "plain names"),
+        (["info", "a\nb"], r"'a\nb': no such model"),
+        (["remove", "../models"], "no such model"),
+        (["list", "--registry", "http://[bad/"], "neither a folder"),
         (["import", "x", "--name", "Mine"], "lower-case"),
         (["list", "--registry", "/nonesuch"], "neither a folder"),
     ],

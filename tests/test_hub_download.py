@@ -19,12 +19,13 @@ from waveunet_cli.hub.download import Downloader, verified
 BODY = bytes(range(256)) * 40  # 10 240 bytes
 SHA256 = hashlib.sha256(BODY).hexdigest()
 KNOWN = File("weights.bin", size=len(BODY), sha256=SHA256)
+CA_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 UNKNOWN = File("weights.bin", expected_size=len(BODY))
 
 
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch):
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "WAVEUNET_OFFLINE"):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", *CA_BUNDLES, "WAVEUNET_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
 
@@ -236,9 +237,17 @@ def test_an_unasked_compression_is_refused(server, fetch):
 def test_nobody_listening_is_one_line(server, fetch):
     with serving() as gone:
         address = gone.url("/a")
-    with pytest.raises(DownloadError, match="without progress") as error:
+    with pytest.raises(DownloadError, match=r"\(127.0.0.1:\d+: Failed to [^(]*; given up after 4 attempts") as error:
         fetch(KNOWN, address)
     assert "\n" not in str(error.value)
+
+
+def test_whoever_waits_for_a_server_is_told(server, tmp_path):
+    server.faults["/a"] = [Fault(status=503)]
+    told = []
+    with Downloader(sleep=lambda _: None, notify=told.append) as downloader:
+        downloader.fetch(KNOWN, [server.url("/a")], tmp_path / "weights.bin")
+    assert told == ["weights.bin: HTTP 503; trying again in 1 s"]
 
 
 @pytest.mark.parametrize("by_environment", [True, False])
@@ -279,6 +288,12 @@ def test_a_ca_bundle_from_the_environment_is_used_and_no_certificate_goes_unchec
         server.files["/a"] = BODY
         with pytest.raises(DownloadError, match="certificate verify failed"):
             fetch(KNOWN, server.url("/a"))
+        for number, name in enumerate(CA_BUNDLES):
+            with monkeypatch.context() as environment:
+                environment.setenv(name, str(folder / "cert.pem"))
+                body = BODY + bytes(number + 1)
+                server.files[f"/{number}"] = body
+                assert fetch(File("weights.bin", size=len(body)), server.url(f"/{number}")) == body
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(folder / "cert.pem"))
         assert fetch(KNOWN, server.url("/a")) == BODY
         with serving() as plain:

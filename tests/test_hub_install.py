@@ -2,6 +2,9 @@
 
 import hashlib
 import io
+import os
+import subprocess
+import sys
 import threading
 import zipfile
 from dataclasses import replace
@@ -214,6 +217,25 @@ def test_two_at_once_fetch_once(server, catalogue):
     assert len(server.asked(f"/{DATA}")) == 1
 
 
+def test_two_processes_fetch_once(server, tmp_path, monkeypatch):
+    """Both are held up until both have read the card; then only one asks for the weights."""
+    publish(server)
+    monkeypatch.setenv("WAVEUNET_MODELS", server.url("/cards"))
+    slow = Fault(status=503, headers={"Retry-After": "1"})  # the one waits here while the other starts
+    server.faults[f"/{INDEX}"] = [slow]
+    download = "import sys\nfrom waveunet_cli.cli import main\nmain(['models', 'download', 'lab-m5'])"
+    both = [
+        subprocess.Popen([sys.executable, "-c", download], stderr=subprocess.PIPE, text=True, env=os.environ.copy())
+        for _ in range(2)
+    ]
+    said = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert len(server.asked(f"/{DATA}")) == 1
+    assert len(server.asked(f"/{INDEX}")) == 2  # the 503, then the file
+    assert sorted("downloading 3 MB" in text for text in said) == [False, True]
+    assert load_model("lab-m5", offline=True).config.filters == 4
+
+
 def test_whoever_waits_for_a_lock_is_told(tmp_path):
     told, held, free = [], threading.Event(), threading.Event()
 
@@ -324,6 +346,48 @@ def test_a_damaged_record_says_how_to_get_rid_of_it(server, catalogue):
         hub.entries()
     hub.remove("lab-m5")
     assert hub.entry("lab-m5").state == "available"
+
+
+def test_damaged_notes_of_first_uses_are_one_line(server, catalogue):
+    publish(server, hashes=False)
+    hub = catalogue()
+    hub.weights("lab-m5")
+    for damage in ("[]", "{", '{"lab-m5": 3}'):
+        (Cache().root / "first-use.json").write_text(damage)
+        with pytest.raises(CheckpointError, match=r"first-use\.json: unreadable .* delete it") as error:
+            hub.remove("lab-m5")
+        assert "\n" not in str(error.value)
+
+
+def test_a_name_that_leads_out_of_the_cache_removes_nothing(catalogue):
+    hub = catalogue(None)
+    hub.import_checkpoint(GOLDEN, "mine")
+    for name in ("../models", "", "../models/mine", "."):
+        with pytest.raises(ModelNotFoundError):
+            hub.remove(name, forget=True)
+        with pytest.raises(ModelNotFoundError):
+            hub.entry(name)
+    assert hub.entry("mine").path.is_file()
+
+
+def test_stems_that_cannot_name_files_are_refused(catalogue, tmp_path):
+    config = replace(M5, levels=2, filters=2, sources=("../vocals", "rest"), residual="rest")
+    save_checkpoint(tmp_path / "a.safetensors", config, load_model(config).network.state_dict())
+    with pytest.raises(CheckpointError, match=r"stems named \['\.\./vocals'\] cannot name files"):
+        catalogue(None).import_checkpoint(tmp_path / "a.safetensors", "mine")
+    with pytest.raises(CheckpointError, match="no stem is named 'drums'"):
+        catalogue(None).import_checkpoint(GOLDEN, "mine", residual="drums")
+
+
+def test_a_source_that_cannot_be_read_is_not_taken_for_a_bad_cache(catalogue, tmp_path, monkeypatch):
+    (tmp_path / "model").write_bytes(b"x")
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("waveunet_cli.convert.keras_port.recognises", refused)
+    with pytest.raises(CheckpointError, match=r"model: cannot be read \(.*Permission denied\); check the path"):
+        catalogue(None).import_checkpoint(tmp_path / "model", "mine")
 
 
 @pytest.mark.parametrize("given", [GOLDEN, GOLDEN / INDEX, GOLDEN / "m5-4242"])

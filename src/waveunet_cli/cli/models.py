@@ -11,6 +11,7 @@ import click
 
 from waveunet_cli.errors import ModelNotFoundError, WaveUNetError
 from waveunet_cli.hub import Cache, Catalogue, Downloader, Entry
+from waveunet_cli.hub.cards import STEM
 from waveunet_cli.hub.install import ImportOptions
 
 registry_option = click.option(
@@ -119,8 +120,8 @@ def remove(names: Sequence[str], forget: bool) -> None:
 
 def _stem_names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
     names = tuple(name.strip() for name in value.split(",")) if value else None
-    if names and (not all(names) or len(set(names)) < max(2, len(names))):
-        raise click.BadParameter("give two or more different names, separated by commas")
+    if names and (not all(map(STEM.fullmatch, names)) or len(set(names)) < max(2, len(names))):
+        raise click.BadParameter("give two or more different plain names, separated by commas")
     return names
 
 
@@ -226,7 +227,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
         entry.name,
         ",".join(known.stems),
         f"{known.sample_rate / 1000:g}k {'stereo' if known.channels == 2 else 'mono'}",
-        f"{about}{entry.size / 1e6:.0f} MB",
+        f"{about}{entry.size / 1e6:.{0 if entry.size >= 10e6 else 1}f} MB",
         entry.state,
         known.licence.split(" (")[0],
         f"{figures} dB ({best.dataset}, {best.aggregation})" if best else "-",

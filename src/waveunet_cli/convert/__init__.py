@@ -36,7 +36,7 @@ def convert(
     window_frames    output frames of a network that runs at its own window only
     stride           of a PyTorch port's network with learned resampling
 
-    Raises CheckpointError if the file is missing, damaged, of no known format, or not one of the networks.
+    Raises CheckpointError if the file is missing, unreadable, damaged, of no known format, or not one of the networks.
     """
     options = Options(
         padding=padding,
@@ -46,7 +46,10 @@ def convert(
         window_frames=window_frames,
         stride=stride,
     )
-    converted = _read(path, options)
+    try:
+        converted = _read(path, options)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); check the path and its permissions") from error
     with torch.device("meta"):  # only to compare every name and shape
         network = build_network(converted.config)
     load_weights(network, converted.weights, where=str(path))

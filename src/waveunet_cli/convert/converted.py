@@ -49,8 +49,13 @@ def listed(names: Iterable[str]) -> str:
 
 
 def residual_of(sources: tuple[str, ...], chosen: str | None) -> str:
-    """The source for what lies above the model's Nyquist frequency: never the vocals, if there is a choice."""
+    """The source for what lies above the model's Nyquist frequency: never the vocals, if there is a choice.
+
+    Raises CheckpointError if the chosen one is none of them.
+    """
     if chosen is not None:
+        if chosen not in sources:
+            raise CheckpointError(f"no stem is named {chosen!r}; give one of {', '.join(sources)} as --residual")
         return chosen
     for name in ("other", "accompaniment"):
         if name in sources:
@@ -71,7 +76,8 @@ def sources_and_output(
         if len(names) == predicted + 1:
             return names, "difference"
     given = f"{len(sources)} names were given" if sources else "that is neither of the published tasks"
+    either = f"{predicted} names with --stems, or {predicted + 1}" if predicted > 1 else "2 names with --stems"
     raise CheckpointError(
-        f"{where}: the network predicts {predicted} sources, and {given}; "
-        f"give {predicted} names with --stems, or {predicted + 1} if the last is the mixture minus the others"
+        f"{where}: the number of sources that the network predicts is {predicted}, and {given}; "
+        f"give {either} if the last is the mixture minus the others"
     )

@@ -139,7 +139,8 @@ class Cache:
             yield
         except OSError as error:
             raise CheckpointError(
-                f"{self.root}: the cache cannot be used ({error}); set WAVEUNET_CACHE to a folder you can write to"
+                f"{self.root}: the cache cannot be used ({error}); set WAVEUNET_CACHE to a folder with room that you "
+                "can write to"
             ) from error
         finally:
             lock.release()
@@ -150,7 +151,9 @@ class Cache:
 
     def _first_uses(self) -> dict[str, Any]:
         try:
-            uses: dict[str, Any] = json.loads(self._first_use_path.read_text(encoding="utf-8"))
+            uses: Any = json.loads(self._first_use_path.read_text(encoding="utf-8"))
+            if not isinstance(uses, dict) or not all(isinstance(hashes, dict) for hashes in uses.values()):
+                raise ValueError("no table of tables")
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:

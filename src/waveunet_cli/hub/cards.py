@@ -21,6 +21,7 @@ import tomllib
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from waveunet_cli.config import VARIANTS, WaveUNetConfig
 from waveunet_cli.errors import ConfigError
@@ -29,6 +30,7 @@ FORMATS = ("safetensors", "tensorflow", "pytorch", "keras")
 PORTS = ("PyTorch port", "Keras port", "MSS_WaveUNet")
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+STEM = re.compile(r"\w[\w -]*")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
@@ -57,7 +59,7 @@ class File:
         _require(not self.sha256 or bool(_SHA256.fullmatch(self.sha256)), f"{self.name}: sha256 must be 64 hex digits")
         _require(not self.git_sha1 or bool(_SHA1.fullmatch(self.git_sha1)), f"{self.name}: git_sha1 must be 40 digits")
         for url in self.urls:
-            _require(url.startswith(("https://", "http://")), f"{self.name}: address {url!r} must be http(s)")
+            _require(is_url(url), f"{self.name}: address {url!r} must be http(s), with a host")
 
     @property
     def shown_size(self) -> int:
@@ -113,7 +115,8 @@ class Card:
         _require(bool(NAME.fullmatch(self.name)), f"name {self.name!r} must be lower-case letters, digits and dashes")
         _require(self.format in FORMATS, f"format must be one of {', '.join(FORMATS)}, found {self.format!r}")
         _require(
-            len(self.stems) == len(set(self.stems)) >= 2, f"stems must be two or more different names: {self.stems}"
+            len(self.stems) == len(set(self.stems)) >= 2 and all(map(STEM.fullmatch, self.stems)),
+            f"stems must be two or more different plain names: {self.stems}",
         )
         _require(self.residual in self.stems, f"residual {self.residual!r} must be one of the stems")
         _require(self.channels in (1, 2), f"channels must be 1 or 2, found {self.channels}")
@@ -152,6 +155,14 @@ class Card:
     def size(self) -> int:
         """Bytes of all files, exact or expected."""
         return sum(file.shown_size for file in self.files)
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is an address that can be fetched."""
+    try:
+        return text.startswith(("https://", "http://")) and bool(urlsplit(text).hostname)
+    except ValueError:  # such as brackets around no address
+        return False
 
 
 def read_card(path: Path) -> Card:

@@ -8,10 +8,10 @@ from typing import Unpack
 
 from waveunet_cli.errors import ConfigError, DownloadError, ModelNotFoundError, WaveUNetError
 from waveunet_cli.hub.cache import Cache, Record
-from waveunet_cli.hub.cards import Card, File
+from waveunet_cli.hub.cards import NAME, Card, File, is_url
 from waveunet_cli.hub.download import Downloader, verified
 from waveunet_cli.hub.install import ImportOptions, Installer, import_model
-from waveunet_cli.hub.registry import folder_cards, is_url, local_files, not_found, registry_cards, shipped_folder
+from waveunet_cli.hub.registry import folder_cards, local_files, not_found, registry_cards, shipped_folder
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Catalogue:
     def entry(self, name: str) -> Entry:
         """One model, upper or lower case; raises ModelNotFoundError."""
         name = name.lower()
-        card, record = self._shipped.get(name), self.cache.record(name)
+        card, record = self._shipped.get(name), self.cache.record(name) if NAME.fullmatch(name) else None
         if card is None and record is None:
             card = self._registered.get(name)
         if card is None and record is None:
@@ -96,6 +96,8 @@ class Catalogue:
         Raises ModelNotFoundError if there is nothing to remove.
         """
         name = name.lower()
+        if not NAME.fullmatch(name):  # it would lead out of the cache
+            raise not_found(name, sorted(self.cache.records()))
         with self.cache.lock(name):
             known = bool(self.cache.first_use(name))
             if not self.cache.remove(name) and not (forget and known):

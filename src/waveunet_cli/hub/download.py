@@ -11,7 +11,8 @@ and a server that ignores Range (200 instead of 206) is read from the start. Fai
 all others go to the next address at once. Size and hash are checked on the complete .part, which is then renamed.
 
 Proxies, CA bundles and .netrc come from the environment, as requests reads them (HTTPS_PROXY, NO_PROXY,
-REQUESTS_CA_BUNDLE …). An address that redirects from https to http is refused.
+REQUESTS_CA_BUNDLE …); where it names no CA bundle, SSL_CERT_FILE may, as for Python itself. An address that redirects
+from https to http is refused.
 """
 
 import hashlib
@@ -138,7 +139,9 @@ class Downloader:
                 failures += 1
                 if failures == self._attempts:
                     raise DownloadError(f"{broken}; given up after {failures} attempts without progress") from broken
-                self._sleep(min(max(broken.delay_seconds, 2.0 ** (failures - 1)), LONGEST_DELAY_SECONDS))
+                delay_seconds = min(max(broken.delay_seconds, 2.0 ** (failures - 1)), LONGEST_DELAY_SECONDS)
+                self.notify(f"{file.name}: {broken}; trying again in {delay_seconds:.0f} s")
+                self._sleep(delay_seconds)
 
     def _receive(self, url: str, file: File, part: Path) -> None:
         """One request: append to `part`, or begin it anew."""
@@ -151,9 +154,9 @@ class Downloader:
             with self._session.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
                 self._store(response, url, file, part, asked_from=_size(part) if headers else 0)
         except (requests.exceptions.SSLError, requests.TooManyRedirects, requests.exceptions.InvalidURL) as error:
-            raise DownloadError(_first_line(error)) from error
+            raise DownloadError(_reason(error)) from error
         except requests.RequestException as error:
-            raise _BrokenOffError(_first_line(error)) from error
+            raise _BrokenOffError(_reason(error)) from error
         except OSError as error:
             raise DownloadError(f"{error}, while receiving into {part}") from error
 
@@ -214,6 +217,7 @@ class Downloader:
 
         session = requests.Session()
         session.max_redirects = 10
+        session.verify = os.environ.get("SSL_CERT_FILE") or True
         session.headers["User-Agent"] = f"waveunet/{__version__}"
         session.headers["Accept-Encoding"] = "identity"  # ranges and sizes are those of the file
         return session
@@ -306,5 +310,8 @@ def _size_text(file: File) -> str:
     return str(file.size) if file.size else f"at most {file.most_bytes}"
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _reason(error: Exception) -> str:
+    """One line for what requests wraps: of "Pool(…): Max retries exceeded … (Caused by …)" only the cause."""
+    cause = getattr(error.args[0] if error.args else None, "reason", None) or error
+    text = " ".join(str(cause).split()) or type(cause).__name__
+    return re.sub(r"^\w+\(host='[^']*', port=\d+\): ", "", text)

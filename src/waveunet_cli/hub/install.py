@@ -11,9 +11,9 @@ from waveunet_cli.config import WaveUNetConfig
 from waveunet_cli.errors import CheckpointError, ConfigError, DownloadError, WaveUNetError
 from waveunet_cli.hub.archive import extract
 from waveunet_cli.hub.cache import Cache, Record, sha256_of
-from waveunet_cli.hub.cards import NAME, Card, File
+from waveunet_cli.hub.cards import NAME, STEM, Card, File, is_url
 from waveunet_cli.hub.download import Downloader, require_space, verified
-from waveunet_cli.hub.registry import is_url, local_files
+from waveunet_cli.hub.registry import local_files
 
 if TYPE_CHECKING:
     from waveunet_cli.checkpoint import Config
@@ -97,23 +97,19 @@ class Installer:
         require_space(folder, 2 * card.size)  # the files, and what they are converted to
 
     def _obtain(self, card: Card, known: dict[str, str], folder: Path) -> dict[str, str]:
-        """Each file from its own addresses; what these do not yield comes out of the archive."""
+        """Each file from its own addresses; from the first that these do not yield, all come out of the archive."""
         hashes: dict[str, str] = {}
-        failures: list[DownloadError] = []
         files = [_with_recorded_hash(file, known) for file in card.files]
-        for file in files:
-            try:
+        try:
+            for file in files:
                 hashes[file.name] = self._downloader.fetch(file, addresses(card, file), folder / file.name)
-            except DownloadError as error:
-                failures.append(error)
-        missing = [file for file in files if file.name not in hashes]
-        if not missing:
             return hashes
-        if card.archive is None:
-            raise failures[0]
-        for file, failure in zip(missing, failures, strict=True):
-            if file.urls:
-                self._downloader.notify(f"{card.name}: {failure}; trying {card.archive.name}")
+        except DownloadError as error:
+            if card.archive is None:
+                raise
+            if file.urls and not self._downloader.offline:
+                self._downloader.notify(f"{card.name}: {error}; trying {card.archive.name}")
+        missing = [file for file in files if file.name not in hashes]
         archive = _with_recorded_hash(card.archive, known)
         path = self._cache.archive(archive.urls[0])
         with self._cache.lock(path.stem):
@@ -182,6 +178,9 @@ def _import(path: Path, name: str, weights: Path, cache: Cache, options: ImportO
 
         converted = import_checkpoint(path, weights, **options)
         config, kind, notes = converted.config, converted.format, converted.notes
+    strange = [source for source in config.sources if not STEM.fullmatch(source)]
+    if strange:
+        raise CheckpointError(f"{path}: stems named {strange} cannot name files; rename them, as with --stems")
     hashes = {path.name: sha256_of(path)} if path.is_file() else {}
     record = _record(name, config, weights, kind, "as its author says", str(path.resolve()), hashes, notes)
     cache.add(record, weights)

@@ -15,7 +15,7 @@ from typing import Any
 
 from waveunet_cli.errors import ConfigError, DownloadError, ModelNotFoundError
 from waveunet_cli.hub.cache import Cache
-from waveunet_cli.hub.cards import Card, File, parse_card, read_card
+from waveunet_cli.hub.cards import Card, File, is_url, parse_card, read_card
 from waveunet_cli.hub.download import Downloader
 
 CARD_BYTES = 50_000  # twice this is the most that is read
@@ -46,15 +46,13 @@ def registry_cards(registry: str | None, cache: Cache, downloader: Downloader) -
     elif Path(where).is_dir():
         cards = folder_cards(Path(where))
     else:
-        raise ConfigError(f"{where}: the model registry is neither a folder nor an http address; mend WAVEUNET_MODELS")
+        raise ConfigError(
+            f"{where}: the model registry is neither a folder nor an http address; mend --registry or WAVEUNET_MODELS"
+        )
     taken = sorted(cards.keys() & {path.stem for path in shipped_folder().glob("*.toml")})
     if taken:
         raise ConfigError(f"{where}: {', '.join(taken)} is the name of a model shipped with waveunet; rename the card")
     return cards
-
-
-def is_url(origin: str) -> bool:
-    return origin.startswith(("https://", "http://"))
 
 
 def local_files(card: Card) -> list[Path] | None:
@@ -67,10 +65,11 @@ def local_files(card: Card) -> list[Path] | None:
 
 def not_found(name: str, known: list[str]) -> ModelNotFoundError:
     """The error for a name nobody knows: close matches first, then everything there is."""
+    shown = name if name.isprintable() and name else repr(name)
     close = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     return ModelNotFoundError(
-        f"{name}: no such model; {hint}known: {', '.join(known) or 'none'}; "
+        f"{shown}: no such model; {hint}known: {', '.join(known) or 'none'}; "
         "give one of these names or the path of a .safetensors checkpoint"
     )
 
