@@ -96,7 +96,7 @@ def test_configurations_survive_json(config):
     [
         ({"family": "demucs"}, "known families: wave-u-net"),
         ({"family": None}, "known families"),
-        ({"levels": 0}, "impossible configuration: levels must be at least 1"),
+        ({"levels": 0}, "impossible configuration: levels must be a whole number of at least 1"),
         ({"levels": "many"}, "impossible configuration"),
         ({"padding": "reflect"}, "impossible configuration: padding"),
         ({"colour": "red"}, "unknown: ['colour']"),

@@ -29,6 +29,9 @@ from waveunet_cli.separate import Separator
         {"window_frames": 0},
         {"down_taps": 4},
         {"up_taps": -1},
+        {"levels": 1.5},
+        {"filters": "24"},
+        {"sample_rate": True},
     ],
     ids=str,
 )

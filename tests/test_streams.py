@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from small_models import TINY, VALID, Identity, IdentityConfig, network_of
-from waveunet_cli.carried import CarriedNetwork, CarriedStream
+from waveunet_cli.carried import FEW, CarriedNetwork, CarriedStream, _Kernel
 from waveunet_cli.config import M1, M2, M5
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.windows import WindowedStream, shorter
@@ -99,6 +99,17 @@ def test_wide_layers_take_the_convolution():
     expected = whole(network, x)
     for block in (64, 4096):
         assert_same(through(CarriedStream(CarriedNetwork(network, block_frames=block)), x, (5000, 17)), expected)
+
+
+@pytest.mark.parametrize("splits", [0, 1, 2])
+@pytest.mark.parametrize("taps", [15, 5, 4, 1])
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_kernel_with_fewer_products_is_the_same_convolution(splits, taps, step):
+    weight, bias, rows = noise(3, 7, taps), noise(3), noise(4 * FEW, 7, seed=1)
+    expected = torch.nn.functional.conv1d(rows.T[None], weight, bias, stride=step, dilation=step)[0].T  # (t, out)
+    frames = len(expected) // 4 * 4  # so that both splittings take place
+    found = _Kernel(weight, bias, torch.float32, splits).convolve(rows, frames, step)
+    torch.testing.assert_close(found, expected[:frames], atol=2e-5, rtol=0)
 
 
 def test_bfloat16_layers_stay_close():

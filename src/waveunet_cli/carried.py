@@ -27,8 +27,9 @@ from torch import Tensor, nn
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.network import SLOPE, UpKernel, WaveUNet, as_2d
 
-BLOCK_FRAMES = 65_536  # the fastest of 16 Ki … 512 Ki on the CPUs tried: see benchmarks/
+BLOCK_FRAMES = 131_072  # the fastest of 32 Ki … 256 Ki on the CPUs tried
 SMALL = 20_480  # values of an input up to which torch would convolve on one core, slowly
+FEW = 512  # frames below which reading three kernels costs more than one with fewer products saves
 
 
 class _Kernel:
@@ -61,7 +62,7 @@ class _Kernel:
 
     def convolve(self, rows: Tensor, frames: int, step: int = 1) -> Tensor:
         """The first `frames` frames (frames, out) of the convolution with every `step`-th of rows (t, in)."""
-        if self.parts is not None and frames % 2 == 0 and rows.numel() > SMALL:
+        if self.parts is not None and frames % 2 == 0 and frames >= FEW:
             shared, even, odd = self.parts
             pairs = frames // 2
             x0, x1 = rows[0 :: 2 * step], rows[step :: 2 * step]
@@ -152,12 +153,12 @@ class _Line:
 
     def __init__(self, keep_frames: int, block_frames: int, channels: int, dtype: torch.dtype) -> None:
         self._keep = keep_frames
-        self._rows = torch.zeros(2 * keep_frames + 4 * block_frames, channels, dtype=dtype)
+        self._rows = torch.zeros(2 * (keep_frames + block_frames), channels, dtype=dtype)
         self._end = keep_frames
 
     def extend(self, frames: int) -> Tensor:
         """Room for the next rows (frames, C), to be filled by the caller."""
-        if self._end + frames > len(self._rows):  # only now does anything move: every few blocks
+        if self._end + frames > len(self._rows):  # only now does anything move: every other block
             self._rows[: self._keep] = self._rows[self._end - self._keep : self._end]
             self._end = self._keep
         self._end += frames

@@ -61,10 +61,11 @@ class WaveUNetConfig:
         ):
             if getattr(self, field) not in allowed:
                 raise ConfigError(f"{field} must be one of {allowed}, found {getattr(self, field)!r}")
-        for field in ("sample_rate", "levels", "filters", "window_frames"):
-            if getattr(self, field) < 1:
-                raise ConfigError(f"{field} must be at least 1, found {getattr(self, field)}")
-        if self.down_taps % 2 == 0 or self.up_taps % 2 == 0 or self.down_taps < 1 or self.up_taps < 1:
+        for field in ("sample_rate", "levels", "filters", "window_frames", "down_taps", "up_taps"):
+            value = getattr(self, field)
+            if type(value) is not int or value < 1:
+                raise ConfigError(f"{field} must be a whole number of at least 1, found {value!r}")
+        if self.down_taps % 2 == 0 or self.up_taps % 2 == 0:
             raise ConfigError(f"taps must be odd, found down_taps={self.down_taps}, up_taps={self.up_taps}")
 
     @property

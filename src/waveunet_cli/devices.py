@@ -115,7 +115,12 @@ class FrugalNetwork:
 
     def _run(self, x: Tensor) -> Tensor:
         reduced = self._dtype != torch.float32
-        with torch.no_grad(), torch.autocast(self._device.type, self._dtype, enabled=reduced):
+        with (
+            torch.no_grad(),
+            torch.autocast(self._device.type, self._dtype, enabled=reduced),
+            # else float32 would be TF32, with 10 bits of mantissa, in every convolution on CUDA
+            torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+        ):
             y: Tensor = self._network(x.to(self._device))
         return y.float().to(x.device)
 
