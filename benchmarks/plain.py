@@ -1,4 +1,4 @@
-"""The Wave-U-Net written down plainly, as the baseline of speed: Conv1d modules, one window at a time, nothing folded."""
+"""The Wave-U-Net written down plainly, the baseline of speed: Conv1d modules, one window at a time, nothing folded."""
 
 import torch
 import torch.nn.functional as F
