@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from waveunet_cli.checkpoint import Model
+
 torch.set_num_threads(1)
 
 
@@ -36,3 +38,20 @@ def waveunet(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
         return Ran(code, said.out, said.err)
 
     return run
+
+
+@pytest.fixture
+def imported(waveunet: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Model]:
+    """A checkpoint taken through `waveunet models import`, with its options, and opened by name in a cache of its own."""
+    from waveunet_cli.hub import load_model
+
+    monkeypatch.setenv("WAVEUNET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("WAVEUNET_OFFLINE", "1")
+    monkeypatch.delenv("WAVEUNET_MODELS", raising=False)
+
+    def imported(path: Path, *options: object, name: str = "mine") -> Model:
+        ran = waveunet("models", "import", path, "--name", name, *options)
+        assert (ran.code, ran.out) == (0, ""), ran.err
+        return load_model(name)
+
+    return imported

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from waveunet_cli.checkpoint import load_checkpoint
-from waveunet_cli.convert import convert, import_checkpoint, keras_port
+from waveunet_cli.convert import convert, keras_port
 from waveunet_cli.errors import CheckpointError
 
 h5py = pytest.importorskip("h5py")
@@ -35,11 +34,10 @@ def copy(tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["shallow", "deep"])
-def test_reference_outputs_are_reproduced(variant, tmp_path):
+def test_reference_outputs_are_reproduced(variant, imported):
     folder = golden(variant)
     facts = json.loads((folder / "config.json").read_text())
-    import_checkpoint(folder / "model.h5", tmp_path / "m.safetensors")
-    model = load_checkpoint(tmp_path / "m.safetensors")
+    model = imported(folder / "model.h5")
     reference = np.load(folder / "io.npz")
 
     out = model.network.whole(torch.from_numpy(reference["mixture"].T)[None])[0]  # (S, C, t)

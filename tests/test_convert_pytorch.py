@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from torch_checkpoints import mss_state, state_of
 from waveunet_cli.checkpoint import build_network, load_checkpoint
 from waveunet_cli.convert import convert, import_checkpoint
 from waveunet_cli.errors import CheckpointError
@@ -28,17 +29,11 @@ def golden(variant):
     return pytest.skip(f"the reference's {variant} is not in this checkout")
 
 
-def state_of(config):
-    torch.manual_seed(0)
-    return build_network(config).state_dict()
-
-
 @pytest.mark.parametrize("variant", ["joint_learned", "separate_fixed"])
-def test_reference_outputs_are_reproduced(variant, tmp_path):
+def test_reference_outputs_are_reproduced(variant, imported):
     folder = golden(variant)
     facts = json.loads((folder / "config.json").read_text())
-    import_checkpoint(folder / "model", tmp_path / "m.safetensors", window_frames=facts["target_output_frames"])
-    model = load_checkpoint(tmp_path / "m.safetensors")
+    model = imported(folder / "model", "--window-frames", facts["target_output_frames"])
     reference = np.load(folder / "io.npz")
 
     out = model.network(torch.from_numpy(reference["mixture"].T)[None])[0]  # (S, C, t)
@@ -189,20 +184,6 @@ def test_other_files_are_refused(content, tmp_path):
 
 
 MSS = MSSConfig(levels=3, filters=2, down_taps=5, up_taps=3)
-
-
-def mss_state(config):
-    """A random state dict with that program's names."""
-    state = {}
-    for name, weight in state_of(config).items():
-        part, *rest = name.split(".")
-        if part == "down":
-            state[f"net.{rest[0]}.net.0.{rest[1]}"] = weight
-        elif part == "up":
-            state[f"net.{config.levels + 1 + int(rest[0])}.conv.0.{rest[1]}"] = weight
-        else:
-            state[f"separation.0.{rest[0]}"] = weight
-    return state
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tf1_bundle import tensors_of, write_bundle
-from waveunet_cli.checkpoint import load_checkpoint
 from waveunet_cli.config import FOUR_STEMS, WaveUNetConfig
-from waveunet_cli.convert import convert, import_checkpoint
+from waveunet_cli.convert import convert
 from waveunet_cli.convert.crc32c import crc32c
 from waveunet_cli.errors import CheckpointError
 
@@ -29,19 +28,12 @@ def golden(variant):
     return pytest.skip(f"the reference's {variant} is not in this checkout")
 
 
-def options_of(folder):
-    config = json.loads((folder / "config.json").read_text())
-    return {
-        "padding": "valid" if config["context"] else "same",
-        "sources": tuple(config["source_names"]),
-    }
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_reference_outputs_are_reproduced(variant, tmp_path):
+def test_reference_outputs_are_reproduced(variant, imported):
     folder = golden(variant)
-    import_checkpoint(folder, tmp_path / "m.safetensors", **options_of(folder))
-    model = load_checkpoint(tmp_path / "m.safetensors")
+    facts = json.loads((folder / "config.json").read_text())
+    padding = "valid" if facts["context"] else "same"
+    model = imported(folder, "--padding", padding, "--stems", ",".join(facts["source_names"]))
     reference = np.load(folder / "io.npz")
 
     out = model.network(torch.from_numpy(reference["mixture"].T)[None])[0]  # (S, C, t)
