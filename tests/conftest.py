@@ -1,8 +1,11 @@
-"""Shared fixtures: one core for torch, and the command line run inside this process."""
+"""Shared fixtures: one core for torch and numpy, and the command line run inside this process."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy loads
 
 import pytest
 import torch
@@ -42,7 +45,7 @@ def waveunet(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
 
 @pytest.fixture
 def imported(waveunet: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Model]:
-    """A checkpoint taken through `waveunet models import`, with its options, and opened by name in a cache of its own."""
+    """A checkpoint taken through `waveunet models import`, with options, then opened by name; its cache is its own."""
     from waveunet_cli.hub import load_model
 
     monkeypatch.setenv("WAVEUNET_CACHE", str(tmp_path / "cache"))

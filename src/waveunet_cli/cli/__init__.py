@@ -14,6 +14,7 @@ COMMANDS = {
     "separate": "Separate songs into stems.",
     "models": "List, fetch, check and import models.",
     "train": "Train a network on a data set.",
+    "evaluate": "Score separations of a test set.",
 }
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130

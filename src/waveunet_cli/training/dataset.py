@@ -1,7 +1,8 @@
 """Folders of songs as tracks: which files make which source, and any stretch of them as samples.
 
 A song is a folder of aligned stems. A stem is a source if it has the source's name; `accompaniment` is also everything
-but the vocals. Songs that lack a source, or whose stems differ in length or rate, are named and left out.
+but the vocals, and `mixture` everything. Songs that lack a source, or whose stems differ in length or rate, are named
+and left out.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ from waveunet_cli.errors import AudioReadError, ConfigError
 from waveunet_cli.resample import resample, resampled_frames
 from waveunet_cli.training.recipe import Data
 
-MIXTURES = frozenset({"mixture", "mix"})
+MIXTURES = ("mixture", "mix")
 CCMIXTER = {"source-01": "accompaniment", "source-02": "vocals"}
 FILTER_REACH_FRAMES = 64  # more than the resampler's filter reads on a side, at the lower of both rates
 
@@ -51,42 +52,53 @@ def find_tracks(data: Data, sources: Sequence[str]) -> tuple[list[Track], list[s
     tracks: list[Track] = []
     left_out: list[str] = []
     for song in songs:
-        files = {path.stem.lower(): path for path in sorted(song.iterdir()) if path.suffix.lower() in AUDIO_EXTENSIONS}
         candidates = (
-            {path.stem: {data.stem: (path,)} for path in files.values()}
+            {path.stem: {data.stem: (path,)} for path in stem_files(song).values()}
             if data.stem
-            else {song.name: _by_source(files, sources)}
+            else {song.name: by_source(song, sources)}
         )
-        for name, by_source in candidates.items():
+        for name, files in candidates.items():
             if name in data.exclude:
                 continue
             try:
-                tracks.append(_track(f"{song}/{name}" if data.stem else str(song), by_source))
+                tracks.append(aligned(f"{song}/{name}" if data.stem else str(song), files))
             except AudioReadError as error:
                 left_out.append(str(error))
     if not tracks:
         why = f"; the first of {len(left_out)} left out: {left_out[0]}" if left_out else ""
         raise ConfigError(
             f"{data.path}: no song with the stems {', '.join(sources)}{why}; "
-            "expected <song>/<stem>.wav or train/<song>/<stem>.wav"
+            f"expected <song>/<stem>.wav or {data.split}/<song>/<stem>.wav"
         )
     return tracks, left_out
 
 
-def _by_source(files: Mapping[str, Path], sources: Sequence[str]) -> dict[str, tuple[Path, ...]]:
-    files = {CCMIXTER.get(name, name): path for name, path in files.items() if name not in MIXTURES}
-    by_source: dict[str, tuple[Path, ...]] = {}
+def stem_files(song: Path) -> dict[str, Path]:
+    """The audio files of a folder by what they hold: the lower-case name, or what CCMixter's names stand for."""
+    files = [path for path in sorted(song.iterdir()) if path.suffix.lower() in AUDIO_EXTENSIONS]
+    return {CCMIXTER.get(path.stem.lower(), path.stem.lower()): path for path in files}
+
+
+def by_source(song: Path, sources: Sequence[str]) -> dict[str, tuple[Path, ...]]:
+    """For each source the files of a song's folder that sum to it; none where there is no such stem."""
+    files = stem_files(song)
+    mixtures = [files.pop(name) for name in MIXTURES if name in files]
+    found: dict[str, tuple[Path, ...]] = {}
     for source in sources:
         if source in files:
-            by_source[source] = (files[source],)
+            found[source] = (files[source],)
         elif source == "accompaniment":
-            by_source[source] = tuple(path for name, path in files.items() if name != "vocals")
+            found[source] = tuple(path for name, path in files.items() if name != "vocals")
+        elif source == "mixture":
+            whole = [files[name] for name in ("accompaniment", "vocals") if name in files]
+            found[source] = tuple(mixtures[:1] or (whole if len(whole) == 2 else files.values()))
         else:
-            by_source[source] = ()
-    return by_source
+            found[source] = ()
+    return found
 
 
-def _track(name: str, by_source: Mapping[str, tuple[Path, ...]]) -> Track:
+def aligned(name: str, by_source: Mapping[str, tuple[Path, ...]]) -> Track:
+    """The track of these files. Raises AudioReadError if one is missing, unreadable, or unlike the others."""
     missing = [source for source, paths in by_source.items() if not paths]
     if missing:
         raise AudioReadError(f"{name}: stem missing: {', '.join(missing)}; add it or remove the folder")

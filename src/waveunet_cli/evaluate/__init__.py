@@ -1,0 +1,5 @@
+"""How good separations are: BSSEval v4, SI-SDR and whole songs' SDR, and the statistics of the paper.
+
+Source: Stoller, Ewert & Dixon, "Wave-U-Net", ISMIR 2018, sections 4.3 and 5: what silent frames do to means, and why
+medians and median absolute deviations stand beside them.
+"""

@@ -1,0 +1,61 @@
+"""The statistics of the paper (its tables 2 and 3), over a song and over all of them, in both ways that are in use.
+
+A, all frames                   every frame of every song counts alike
+B, medians of tracks            a song counts once, by the median of its frames; museval's way
+whole songs                     of measures that have one value a song
+
+Silent frames have no value and count nowhere.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+
+from waveunet_cli.evaluate.measure import BSSEVAL, StemScore
+
+WHOLE_SONG = {"SDR": "sdr", "SDR of the mixture": "mixture_sdr", "SDR improvement": "improvement", "SI-SDR": "si_sdr"}
+ALL_FRAMES, TRACK_MEDIANS, WHOLE_SONGS = "A: all frames", "B: medians of tracks", "whole songs"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Median, median absolute deviation from it, mean and standard deviation (of a population) of `count` values, dB.
+
+    All nan where there is no value.
+    """
+
+    count: int
+    median: float
+    mad: float
+    mean: float
+    sd: float
+
+
+def summary(values: Iterable[float]) -> Summary:
+    """The statistics of all values that are defined."""
+    x = np.array([value for value in values if not np.isnan(value)], dtype=np.float64)
+    if not len(x):
+        return Summary(0, nan, nan, nan, nan)
+    with np.errstate(invalid="ignore"):  # a value is infinite where an estimate is perfect
+        median = np.median(x)
+        mad = np.median(np.abs(x - median))
+        return Summary(len(x), float(median), float(mad), float(x.mean()), float(x.std()))
+
+
+def of_song(score: StemScore) -> dict[str, Summary]:
+    """By measure, over the frames of one stem of one song."""
+    return {measure: summary(values) for measure, values in score.frames.items()}
+
+
+def over_all(scores: Sequence[StemScore]) -> dict[tuple[str, str], Summary]:
+    """By aggregation and measure, over all songs; `scores` are of one stem."""
+    found: dict[tuple[str, str], Summary] = {}
+    framed = [score for score in scores if score.frames]
+    for measure in BSSEVAL if framed else ():
+        found[ALL_FRAMES, measure] = summary(np.concatenate([score.frames[measure] for score in framed]))
+        found[TRACK_MEDIANS, measure] = summary(of_song(score)[measure].median for score in framed)
+    for measure, attribute in WHOLE_SONG.items():
+        found[WHOLE_SONGS, measure] = summary(getattr(score, attribute) for score in scores)
+    return found

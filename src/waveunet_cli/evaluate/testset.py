@@ -1,0 +1,96 @@
+"""Songs to score: their true stems and mixtures, and other people's estimates of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from waveunet_cli.audio import probe
+from waveunet_cli.errors import AudioReadError, ConfigError
+from waveunet_cli.training.dataset import MIXTURES, Track, aligned, by_source, find_tracks, stem_files
+from waveunet_cli.training.recipe import Data
+
+SPLIT = "test"
+ALIASES = {"no_vocals": "accompaniment"}
+
+
+@dataclass(frozen=True)
+class Song:
+    """A song to score. `truth` has the stems and a source `mixture`; `estimates` those stems, if they are on disk."""
+
+    name: str
+    truth: Track
+    channels: int
+    estimates: Track | None = None
+    note: str | None = None
+
+
+def find_songs(folders: Sequence[Path], stems: Sequence[str]) -> tuple[list[Song], list[str]]:
+    """The songs of test sets (<song>/<stem>.wav or test/<song>/<stem>.wav) and of songs' own folders, and a line for
+    each one left out. Raises ConfigError for a folder that is neither."""
+    sources = (*stems, "mixture")
+    songs: list[Song] = []
+    left_out: list[str] = []
+    for folder in folders:
+        if folder.is_dir() and stem_files(folder):
+            try:
+                tracks, problems = [aligned(str(folder), by_source(folder, sources))], []
+            except AudioReadError as error:
+                tracks, problems = [], [str(error)]
+        else:
+            tracks, problems = find_tracks(Data(folder, split=SPLIT), sources)
+        songs += [Song(Path(track.name).resolve().name, track, _channels(track)) for track in tracks]
+        left_out += problems
+    names = [song.name for song in songs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"{twice[0]}: two songs have this name; rename a folder, or score them one by one")
+    return songs, left_out
+
+
+def stems_of(estimates: Path) -> tuple[str, ...]:
+    """The names of the stems in a folder of estimates. Raises ConfigError if it has none."""
+    root = _root(estimates)
+    folders = [folder for folder in sorted(root.iterdir()) if folder.is_dir()] if root.is_dir() else []
+    found = {ALIASES.get(name, name) for folder in folders for name in stem_files(folder)} - set(MIXTURES)
+    if not found:
+        raise ConfigError(f"{estimates}: no estimates there; expected <song>/<stem>.wav or {SPLIT}/<song>/<stem>.wav")
+    return tuple(sorted(found))
+
+
+def with_estimates(song: Song, estimates: Path) -> Song:
+    """A song with what a folder has of it.
+
+    Estimates too long or too short are cut or followed by zeros, as museval does, and `note` says so. Raises
+    AudioReadError where a stem is missing or of another rate or number of channels.
+    """
+    folder = _root(estimates) / song.name
+    if not folder.is_dir():
+        raise AudioReadError(f"{folder}: no such folder; put the song's estimates there, or leave the song out")
+    stems = [source for source in song.truth.sources if source != "mixture"]
+    files = by_source(folder, stems)
+    for alias, stem in ALIASES.items():
+        if stem in files and alias in stem_files(folder):
+            files[stem] = (stem_files(folder)[alias],)
+    track = aligned(str(folder), files)
+    if track.sample_rate_hz != song.truth.sample_rate_hz:
+        raise AudioReadError(
+            f"{folder}: {track.sample_rate_hz} Hz, but the song's stems have {song.truth.sample_rate_hz} Hz; "
+            "resample them first"
+        )
+    if (channels := _channels(track)) != song.channels:
+        raise AudioReadError(
+            f"{folder}: {channels} channels, but the song's stems have {song.channels}; export them alike"
+        )
+    note = None
+    if track.frames != song.truth.frames:
+        change = "cut" if track.frames > song.truth.frames else "followed by zeros"
+        note = f"{folder}: {track.frames} frames instead of {song.truth.frames}; {change}, as museval does"
+    return Song(song.name, song.truth, song.channels, track, note)
+
+
+def _root(folder: Path) -> Path:
+    return folder / SPLIT if (folder / SPLIT).is_dir() else folder
+
+
+def _channels(track: Track) -> int:
+    return max(probe(path).channels for paths in track.sources.values() for path in paths)
