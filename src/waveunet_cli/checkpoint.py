@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from waveunet_cli.errors import CheckpointError, ConfigError
@@ -71,9 +71,13 @@ def save_checkpoint(
     }
     temporary = path.with_name(f".{path.name}.part")
     try:
-        # safetensors' own save_file leaves a file that nobody else may read.
-        temporary.write_bytes(save(stored, metadata={"config": config_to_json(config)}))
+        temporary.touch()
+        mode = temporary.stat().st_mode  # safetensors leaves a file that nobody else may read
+        save_file(stored, temporary, metadata={"config": config_to_json(config)})
+        temporary.chmod(mode)
         temporary.replace(path)
+    except SafetensorError as error:
+        raise OSError(f"{path}: cannot be written ({error})") from error
     finally:
         temporary.unlink(missing_ok=True)
 
