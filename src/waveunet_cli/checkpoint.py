@@ -42,6 +42,7 @@ FAMILIES = {
     "pytorch-port": ("waveunet_cli.ports.pytorch_port", "PyTorchPortConfig", "PyTorchPort"),
     "keras-port": ("waveunet_cli.ports.keras_port", "KerasPortConfig", "KerasPort"),
     "mss-wave-u-net": ("waveunet_cli.ports.mss", "MSSConfig", "MSSNetwork"),
+    "spectrogram-u-net": ("waveunet_cli.ports.spectrogram_u_net", "SpectrogramUNetConfig", "SpectrogramUNet"),
 }
 
 
