@@ -348,6 +348,40 @@ def test_a_damaged_record_says_how_to_get_rid_of_it(server, catalogue):
     assert hub.entry("lab-m5").state == "available"
 
 
+def with_sidecar(folder, text):
+    for name in (INDEX, DATA):
+        (folder / name).write_bytes((GOLDEN / name).read_bytes())
+    (folder / "m5-4242.waveunet.toml").write_text(text)
+
+
+def test_a_sidecar_says_what_the_tensors_cannot_unless_an_option_does(catalogue, tmp_path):
+    with_sidecar(tmp_path, 'padding = "same"\nsample_rate = 16000\nstems = ["band", "voice"]\nresidual = "voice"')
+    for number, given in enumerate((tmp_path, tmp_path / INDEX, tmp_path / "m5-4242")):
+        record = catalogue(None).import_checkpoint(given, f"mine-{number}", sample_rate=8000, padding=None)
+        assert (record.stems, record.residual, record.sample_rate) == (("band", "voice"), "voice", 8000)
+    assert load_model("mine-0").config.padding == "same"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'padding = "maybe"',
+        "sample_rate = true",
+        "sample_rate = -1",
+        "stride = 4.0",
+        'stems = ["a"]',
+        'stems = "a,b"',
+        "colour = 3",
+        "x = [",
+    ],
+)
+def test_a_bad_sidecar_is_one_line(catalogue, tmp_path, text):
+    with_sidecar(tmp_path, text)
+    with pytest.raises(ConfigError, match=r"m5-4242\.waveunet\.toml: .*") as error:
+        catalogue(None).import_checkpoint(tmp_path, "mine")
+    assert "\n" not in str(error.value)
+
+
 def test_damaged_notes_of_first_uses_are_one_line(server, catalogue):
     publish(server, hashes=False)
     hub = catalogue()

@@ -131,9 +131,7 @@ def _stem_names(_context: click.Context, _parameter: click.Parameter, value: str
 @click.option(
     "--padding",
     type=click.Choice(["valid", "same"]),
-    default="valid",
-    show_default=True,
-    help="Of a TensorFlow bundle.",
+    help="Of a TensorFlow bundle.  [default: valid]",
 )
 @click.option("--sample-rate", type=click.IntRange(min=1), metavar="HZ", help="Rate the model works at.")
 @click.option(
@@ -148,7 +146,8 @@ def _stem_names(_context: click.Context, _parameter: click.Parameter, value: str
 def import_model(path: Path, name: str, registry: str | None, **options: Unpack[ImportOptions]) -> None:
     """Convert a checkpoint of the paper's TensorFlow program, of a known port, or of ours, into the cache.
 
-    The options say what its tensors cannot tell; without them it is read as the published models are.
+    The options say what its tensors cannot tell, or a file CHECKPOINT.waveunet.toml beside it does (padding,
+    sample_rate, stems, residual, window_frames, stride); without either it is read as the published models are.
     """
     with _catalogue(registry, None) as catalogue:
         record = catalogue.import_checkpoint(path, name, **options)

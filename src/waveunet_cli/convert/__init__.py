@@ -11,10 +11,11 @@ import torch
 from waveunet_cli.checkpoint import build_network, load_weights, save_checkpoint
 from waveunet_cli.convert import keras_port, mss, pytorch_port, tf1
 from waveunet_cli.convert.converted import Converted, Options
+from waveunet_cli.convert.sidecar import read_sidecar
 from waveunet_cli.convert.torch_file import is_torch_file, read_state
 from waveunet_cli.errors import CheckpointError
 
-__all__ = ["Converted", "convert", "import_checkpoint"]
+__all__ = ["Converted", "convert", "import_checkpoint", "read_sidecar"]
 
 
 def convert(

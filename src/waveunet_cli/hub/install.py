@@ -138,9 +138,9 @@ def addresses(card: Card, file: File) -> tuple[str, ...]:
 
 
 class ImportOptions(TypedDict, total=False):
-    """What the tensors of a checkpoint cannot tell; see `convert.convert`."""
+    """What the tensors of a checkpoint cannot tell, None for what is not said here; see `convert.convert`."""
 
-    padding: Literal["valid", "same"]
+    padding: Literal["valid", "same"] | None
     sample_rate: int | None
     sources: tuple[str, ...] | None
     residual: str | None
@@ -150,6 +150,8 @@ class ImportOptions(TypedDict, total=False):
 
 def import_model(path: Path, name: str, cache: Cache, **options: Unpack[ImportOptions]) -> Record:
     """Convert a checkpoint of any known format, or take one of ours, into the cache under a new name.
+
+    What the options do not say, a sidecar may (see convert/sidecar.py).
 
     Raises ConfigError for a name that cannot be used, CheckpointError for a file that is no checkpoint.
     """
@@ -174,9 +176,10 @@ def _import(path: Path, name: str, weights: Path, cache: Cache, options: ImportO
         shutil.copyfile(path, weights)
         kind, notes = "safetensors", list[str]()
     else:
-        from waveunet_cli.convert import import_checkpoint
+        from waveunet_cli.convert import import_checkpoint, read_sidecar
 
-        converted = import_checkpoint(path, weights, **options)
+        given = {key: value for key, value in options.items() if value is not None}
+        converted = import_checkpoint(path, weights, **read_sidecar(path) | given)
         config, kind, notes = converted.config, converted.format, converted.notes
     strange = [source for source in config.sources if not STEM.fullmatch(source)]
     if strange:
