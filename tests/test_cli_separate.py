@@ -20,7 +20,7 @@ from small_models import FOUR, TINY, network_of
 from waveunet_cli import separate
 from waveunet_cli.checkpoint import save_checkpoint
 
-WAVEUNET = [sys.executable, "-c", "from waveunet_cli.cli import main; main()"]
+WAVEUNET = [sys.executable, "-m", "waveunet_cli"]
 RATE = 8000
 STEMS = ("accompaniment", "vocals")
 
@@ -56,7 +56,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(waveunet):
-    return lambda *arguments: waveunet("separate", "-n", "tiny.safetensors", "-d", "cpu", *arguments)
+    return lambda *arguments: waveunet("separate", "-n", "tiny.safetensors", "-d", "cpu", "-j", "1", *arguments)
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_some_stems(run, here):
     write(here / "song.wav")
     ran = run("song.wav", "-n", "four.safetensors", "--stems", "other, vocals")
     assert ran.out.splitlines() == stems_of("song", model="four", stems=["other", "vocals"])
-    assert len(tree(here / "separated")) == 4
+    assert len(list(here.glob("separated/**/*.wav"))) == 2
 
 
 def test_two_stems(run, here):
@@ -199,7 +199,7 @@ def test_two_stems(run, here):
         (["--two-stems", "drums"], "accompaniment, vocals"),
         (["--format", "aac"], "'wav', 'flac', 'ogg', 'mp3'"),
         (["--clip", "limit"], "'rescale', 'clamp', 'none'"),
-        (["--overwrite", "maybe"], "'always', 'never'"),
+        (["--overwrite", "maybe"], "'always', 'never', 'changed'"),
         (["--precision", "int8"], "'bfloat16'"),
         (["--precision", "float16"], "bfloat16"),
         (["--device", "gpu"], "cuda:N"),
@@ -287,12 +287,14 @@ def test_formats(run, here, container):
 def test_existing_songs_are_skipped(run, here):
     write(here / "a.wav")
     write(here / "b.wav")
-    assert run("a.wav").code == 0
-    Path("separated/tiny/a/vocals.wav").write_bytes(b"mine")
+    assert run("a.wav").out.splitlines() == stems_of("a")
     ran = run("a.wav", "b.wav")
     assert ran.code == 0
     assert ran.out.splitlines() == stems_of("b")
-    assert ran.err == "a.wav: skipped, all stems exist; separate it again with --overwrite always\n"
+    assert ran.err == "a.wav: skipped, its stems are there; separate it again with --overwrite always\n"
+    Path("separated/tiny/a/vocals.wav").write_bytes(b"mine")
+    ran = run("a.wav", "--overwrite", "never")
+    assert ran.err == "a.wav: skipped, its stems are there; separate it again with --overwrite always\n"
     assert Path("separated/tiny/a/vocals.wav").read_bytes() == b"mine"
     ran = run("a.wav", "--overwrite", "always")
     assert (ran.out.splitlines(), ran.err) == (stems_of("a"), "")
@@ -374,6 +376,21 @@ def test_the_output_folder_as_input(fails, here):
     write(here / "separated" / "song.wav")
     fails("separated", words=["separated: is the output folder", "--out"])
     fails(".", "-o", ".", words=["is the output folder", "--out"])
+
+
+def test_stems_beside_the_folder_of_songs(run, fails, here):
+    write(here / "album" / "song.wav")
+    ran = run("album", "-o", ".")
+    assert (ran.code, ran.out.splitlines()) == (0, [f"tiny/song/{stem}.wav" for stem in STEMS])
+    fails("album", "-o", ".", "--filename", "album/{track}/{stem}.wav", words=["written among the songs"], code=2)
+    fails("tiny", "-o", ".", words=["tiny: no audio files in this folder"])
+
+
+def test_models_come_from_the_registry_given(run, here):
+    write(here / "song.wav")
+    ran = run("song.wav", "-n", "nowhere", "--registry", "cards")
+    assert ran.code == 2
+    assert "cards: the model registry is neither a folder nor an http address" in ran.err
 
 
 @pytest.mark.parametrize("extension", ["wav", "flac", "mp3", "ogg", "m4a"])
@@ -541,14 +558,15 @@ def in_a_terminal(arguments, on_output):
     return process.returncode, out.decode(), seen.decode()
 
 
-def test_ctrl_c_leaves_nothing(long_song, here):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_nothing(long_song, here, number):
     before = tree(here)
     interrupted = []
 
     def interrupt(seen, process):
         if re.search(r" [1-9]\d*/1800 s \[", seen) and not interrupted:  # in the middle of the song
             assert list(here.rglob(".waveunet-*.part"))
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             interrupted.append(seen)
 
     code, out, seen = in_a_terminal(long_song, interrupt)
@@ -560,19 +578,28 @@ def test_ctrl_c_leaves_nothing(long_song, here):
 
 
 def test_a_terminal_shows_the_bar(here):
-    songs = ["song.wav", "zero.wav"]
     write(here / "song.wav", noise(40_000))
-    write(here / "zero.wav", noise(0))
+    songs = {"song.wav": "\rsong: 100%|█"}
     if shutil.which("ffmpeg"):  # a song whose length nobody knows before its end
         subprocess.run(["ffmpeg", "-v", "error", "-i", "song.wav", "film.m4a"], check=True)
-        songs.append("film.m4a")
-    code, out, seen = in_a_terminal(["separate", "-n", "tiny.safetensors", *songs], lambda *_: None)
-    assert (code, out.splitlines()) == (0, stems_of(*sorted(Path(song).stem for song in songs)))
-    assert "\rsong: 100%|█" in seen
-    assert "| 5/5 s [" in seen  # the song's time
-    assert "× real time]" in seen
-    assert "\rzero: 0 s [" in seen
-    assert "\rfilm: 5 s [" in seen or "film.m4a" not in songs
+        songs["film.m4a"] = "\rfilm: 5 s ["
+    for song, words in songs.items():
+        code, out, seen = in_a_terminal(["separate", "-n", "tiny.safetensors", song], lambda *_: None)
+        assert (code, out.splitlines()) == (0, stems_of(Path(song).stem))
+        assert words in seen
+        assert "× real time]" in seen
+        assert "| 5/5 s [" in seen or song != "song.wav"  # the song's time
+
+
+def test_a_terminal_shows_the_bar_of_a_batch(here):
+    for name in "ab":
+        write(here / "m" / f"{name}.wav", noise(40_000))
+    write(here / "m" / "c.wav", noise(0))
+    code, out, seen = in_a_terminal(["separate", "-n", "tiny.safetensors", "m"], lambda *_: None)
+    assert (code, sorted(out.splitlines())) == (0, stems_of("a", "b", "c"))
+    assert "/3 songs [" in seen
+    assert " hours of music per hour] " in seen
+    assert re.search(r"\] [ab] \d/5 s", seen)  # the current song and its time
 
 
 def test_a_quiet_run_shows_no_bar(here):

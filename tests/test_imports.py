@@ -20,16 +20,18 @@ HOUSE = [
     ["geometry"],
     ["config"],
     ["network", "audio", "resample", "windows"],
-    ["carried", "checkpoint", "devices", "song", "songs"],
+    ["carried", "checkpoint", "devices", "song", "songs", "manifest", "events"],
     ["ports"],
     ["convert"],
     ["hub"],
     ["separate"],
+    ["batch", "plan"],
     ["training", "evaluate"],
     ["cli"],
+    ["__main__"],
 ]
 LEVEL = {subject: level for level, subjects in enumerate(HOUSE) for subject in subjects}
-NO_TORCH = ["errors", "geometry", "config", "audio", "songs"]
+NO_TORCH = ["errors", "geometry", "config", "audio", "songs", "manifest", "events"]
 
 
 def imports(path):

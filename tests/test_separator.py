@@ -360,14 +360,15 @@ def test_skipping_and_overwriting(song, tmp_path):
     vocals = done.stems["vocals"]
     whole = vocals.read_bytes()
     vocals.write_bytes(b"mine")
-    assert run.separate_file(song, tmp_path).skipped
+    assert run.separate_file(song, tmp_path, overwrite="never").skipped
     assert vocals.read_bytes() == b"mine"
     assert not run.separate_file(song, tmp_path, overwrite="always").skipped
     assert vocals.read_bytes() == whole
     done.stems["accompaniment"].unlink()  # no longer complete
     vocals.write_bytes(b"mine")
-    assert not run.separate_file(song, tmp_path).skipped
+    assert not run.separate_file(song, tmp_path, overwrite="never").skipped
     assert vocals.read_bytes() == whole
+    assert run.separate_file(song, tmp_path).skipped
 
 
 def test_a_song_is_never_overwritten_by_its_stem(song, tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from waveunet_cli.errors import ConfigError
-from waveunet_cli.songs import TEMPLATE, Song, find_songs, require_distinct, stem_paths
+from waveunet_cli.songs import TEMPLATE, Song, find_songs, require_apart, require_distinct, stem_paths
 
 
 @pytest.fixture
@@ -179,10 +179,19 @@ def test_hidden_files_and_the_output_are_left_out(here):
 
 
 def test_the_output_folder_is_no_input(here):
-    touch("separated/vocals/a/vocals.wav")
-    for folder in ("separated", "separated/vocals"):
-        assert problem(folder) == f"{folder}: is the output folder or lies in it; choose another --out"
+    touch("separated/vocals/a/vocals.wav", "separated/vocals/a/.waveunet-0123456789ab.json")
+    assert problem("separated") == "separated: is the output folder; choose another --out"
+    assert problem("separated/vocals").startswith("separated/vocals: no audio files in this folder")
     assert tracks("separated/vocals/a/vocals.wav") == {"separated/vocals/a/vocals.wav": "vocals"}
+
+
+def test_a_folder_of_songs_may_lie_in_the_output_folder(here):
+    touch("album/a.wav", "vocals/a/vocals.wav", "vocals/a/.waveunet-0123456789ab.json")
+    assert tracks("album", out=".") == {"album/a.wav": "a"}
+    require_apart([Path("album"), Path("album/a.wav")], Path(), [Path("vocals/a/vocals.wav")])
+    require_apart([Path()], Path("separated"), [Path("separated/a/vocals.wav")])
+    with pytest.raises(ConfigError, match="written among the songs"):
+        require_apart([Path("album")], Path(), [Path("album/a/vocals.wav")])
 
 
 def test_links_to_folders_are_not_followed(here):

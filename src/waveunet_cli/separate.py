@@ -1,10 +1,12 @@
 """Separating songs: the public Separator, for arrays, for streams of blocks, and for files."""
 
+import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -12,12 +14,14 @@ import numpy as np
 import torch
 
 from waveunet_cli.audio import AudioInfo, AudioReader, Clip, StemWriter, choose_output
+from waveunet_cli.audio.read import reading_explained
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.carried import BLOCK_FRAMES, CarriedNetwork, CarriedStream
 from waveunet_cli.checkpoint import Config, Model
 from waveunet_cli.devices import FrugalNetwork, Placement, place
-from waveunet_cli.errors import AudioWriteError, ConfigError, DeviceError
+from waveunet_cli.errors import AudioReadError, AudioWriteError, ConfigError, DeviceError
 from waveunet_cli.hub import load_model
+from waveunet_cli.manifest import FileMark, Place, Request
 from waveunet_cli.network import WaveUNet
 from waveunet_cli.song import Audio, ChannelPlan, SongStream, StemPlan
 from waveunet_cli.songs import TEMPLATE, Song, require_distinct, stem_paths
@@ -28,7 +32,7 @@ GPU_WINDOW_SECONDS = 8.0
 GPU_BATCH = 4
 MAX_SEGMENT_SECONDS = 600
 
-Overwrite = Literal["always", "never"]
+Overwrite = Literal["always", "never", "changed"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,17 @@ class Separated:
     seconds: float = 0.0
     gain: float = 1.0
     peak: float = 0.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where stems go and as what; see `Separator.separate_file`."""
+
+    out: Path
+    filename: str = TEMPLATE
+    container: str = "wav"
+    subtype: str | None = None
+    clip: Clip = "rescale"
 
 
 class Separator:
@@ -76,6 +91,8 @@ class Separator:
                 "leave it out for the default"
             )
         self.placement = place(device, precision)
+        self._settings = {"two_stems": two_stems, "stereo": stereo, "precision": precision}
+        self._networks = ThreadPoolExecutor(1, "network")  # one at a time; songs side by side take turns
         self.model = model if isinstance(model, Model) else load_model(model)
         config, network = self.model.config, self.model.network
         self._plan = StemPlan.of(config, stems, two_stems)
@@ -144,7 +161,7 @@ class Separator:
         container: str = "wav",
         subtype: str | None = None,
         clip: Clip = "rescale",
-        overwrite: Overwrite = "never",
+        overwrite: Overwrite = "changed",
         progress: Callable[[float, float | None], None] = lambda done, total: None,
     ) -> Separated:
         """Separate a file into files that appear complete or not at all: out / filename, filled in.
@@ -153,55 +170,123 @@ class Separator:
         container  wav, flac, ogg or mp3;  subtype: a libsndfile name, by default the nearest to the input's depth
         clip       what happens to stems beyond full scale in integer and lossy formats: rescale (one gain for all),
                    clamp or none
-        overwrite  never: a song whose stems all exist is skipped;  always: it is done again
+        overwrite  changed: a song is skipped if its manifest says that its stems are whole, and made from this input by
+                   this model with these settings;  never: if its stems all exist;  always: it is done again
         progress   called with the seconds done and, if known, the seconds in all
 
         Raises AudioReadError, AudioWriteError, ConfigError for an output that cannot exist, and DeviceError if memory
-        runs out.
+        runs out. Waits for another process that is at work on the same stems.
         """
-        path, out = Path(path), Path(out)
-        track = path.stem if track is None else track
-        paths = stem_paths(out, filename, self.model.name, track, self.stems, container)
-        require_distinct([Song(path, track)], paths.values())
+        song = Song(Path(path), Path(path).stem if track is None else track)
+        target = Target(Path(out), filename, container, subtype, clip)
+        require_distinct([song], self.place(song, target).paths.values())
+        return self.separate_song(song, target, overwrite=overwrite, progress=progress)
+
+    def separate_song(
+        self,
+        song: Song,
+        target: Target,
+        *,
+        overwrite: Overwrite = "changed",
+        wait: bool = True,
+        progress: Callable[[float, float | None], None] = lambda done, total: None,
+    ) -> Separated:
+        """As `separate_file`; raises BusyError where it may not wait for another process at work on the song.
+
+        May be called from several threads: reading and writing of one song then overlap with computing another.
+        """
+        path, place = song.path, self.place(song, target)
+
+        def is_done() -> bool:
+            return self.why_again(song, target, overwrite) is None
+
+        if is_done() and not place.was_abandoned:
+            return Separated(path, place.paths, skipped=True)
         with AudioReader(path) as reader:
             info = reader.info
-            channels = ChannelPlan(info.channels, self.model.config.channels, self._stereo).out
-            output = choose_output(replace(info, channels=channels), container, subtype)
-            with explained(paths[self.stems[0]]):
-                if overwrite == "never" and all(stem.exists() for stem in paths.values()):
-                    return Separated(path, paths, skipped=True)
-                _check_space(out, info, channels, len(paths))
-            total = None if info.frames is None else info.frames / info.sample_rate_hz
-            with (
-                _memory_explained(path, self.placement),
-                StemWriter(paths, info.sample_rate_hz, channels, output, clip, info.frames) as writer,
-                ThreadPoolExecutor(1, "read") as reading,
-                ThreadPoolExecutor(1, "write") as writing,
-            ):
-                song = self.song(info.sample_rate_hz, info.channels)
-                # Decoding the next block and encoding the last one overlap with computing this one.
-                blocks = reader.blocks(READ_FRAMES)
-                written: Future[None] = writing.submit(
-                    writer.write, song.push(np.zeros((0, info.channels), np.float32))
-                )
-                frames = done = 0
+            channels = self.channels(info.channels)
+            output = choose_output(replace(info, channels=channels), target.container, target.subtype)
+            with explained(place.first):
+                _check_space(target.out, info, channels, len(place.paths))
+            with place.claim(wait), _memory_explained(path, self.placement):
+                if is_done():  # by now, by another process
+                    return Separated(path, place.paths, skipped=True)
+                with reading_explained(path):
+                    before = path.stat()
+                rate_hz = info.sample_rate_hz
+                with StemWriter(place.paths, rate_hz, channels, output, target.clip, info.frames, place.key) as writer:
+                    mark = self._pump(reader, writer, progress)
+                    if (mark.bytes, mark.modified_ns) != (before.st_size, before.st_mtime_ns):
+                        raise AudioReadError(f"{path}: was changed while it was read; separate it again")
+                    report = writer.commit()
+                place.finish(path, mark, self.model.name, self.request(target), rate_hz, report)
+        return Separated(path, place.paths, seconds=report.frames / rate_hz, gain=report.gain, peak=report.peak)
+
+    def why_again(self, song: Song, target: Target, overwrite: Overwrite) -> str | None:
+        """Why a song would be separated, in a word or two; None if it would be skipped."""
+        place = self.place(song, target)
+        if overwrite == "changed":
+            return place.why_again(song.path, self.request(target))
+        with explained(place.first):
+            return "asked for" if overwrite == "always" else None if place.stems_exist() else "new"
+
+    def channels(self, file_channels: int) -> int:
+        """How many channels the stems of a file have."""
+        return ChannelPlan(file_channels, self.model.config.channels, self._stereo).out
+
+    def place(self, song: Song, target: Target) -> Place:
+        """Where the stems of a song go; raises ConfigError for an impossible template."""
+        return Place(stem_paths(target.out, target.filename, self.model.name, song.track, self.stems, target.container))
+
+    def request(self, target: Target) -> Request:
+        """What decides the samples of stems, the song itself aside."""
+        settings = self._settings | {"stems": list(self.stems)}
+        settings |= {"container": target.container, "subtype": target.subtype, "clip": target.clip}
+        return Request(self._model_sha256, settings)
+
+    @cached_property
+    def _model_sha256(self) -> str:
+        digest = hashlib.sha256(repr(self.model.config).encode())
+        for name, weight in sorted(self.model.network.state_dict().items()):
+            digest.update(f"{name} {tuple(weight.shape)}".encode())
+            digest.update(weight.detach().float().cpu().contiguous().numpy())
+        return digest.hexdigest()
+
+    def _pump(
+        self, reader: AudioReader, writer: StemWriter, progress: Callable[[float, float | None], None]
+    ) -> FileMark:
+        """Let a song run through; decoding the next block and encoding the last overlap with computing this one."""
+        info = reader.info
+        total_seconds = None if info.frames is None else info.frames / info.sample_rate_hz
+        frames = done = 0
+
+        def advance(stems: dict[str, Audio]) -> Future[None]:
+            nonlocal done
+            done += len(stems[self.stems[0]])
+            progress(done / info.sample_rate_hz, total_seconds)
+            return writing.submit(writer.write, stems)
+
+        with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "write") as writing:
+            song = self.song(info.sample_rate_hz, info.channels)
+            blocks = reader.blocks(READ_FRAMES)
+            coming = reading.submit(next, blocks, None)
+            written = advance(self._compute(song.push, np.zeros((0, info.channels), np.float32)))
+            while (block := coming.result()) is not None:
                 coming = reading.submit(next, blocks, None)
-                while (block := coming.result()) is not None:
-                    coming = reading.submit(next, blocks, None)
-                    frames += len(block)
-                    stems = song.push(block)
-                    written.result()
-                    written = writing.submit(writer.write, stems)
-                    done += len(stems[self.stems[0]])
-                    progress(done / info.sample_rate_hz, total)
-                stems = song.flush()
+                frames += len(block)
+                stems = self._compute(song.push, block)
                 written.result()
-                writer.write(stems)
-                done += len(stems[self.stems[0]])
-                assert done == frames, f"{done} frames of stems from {frames} frames of mixture"
-                report = writer.commit()
-                progress(done / info.sample_rate_hz, total)
-        return Separated(path, paths, seconds=done / info.sample_rate_hz, gain=report.gain, peak=report.peak)
+                written = advance(stems)
+            marked = reading.submit(FileMark.of, info.path)
+            stems = self._compute(song.flush)
+            written.result()
+            advance(stems).result()
+            assert done == frames, f"{done} frames of stems from {frames} frames of mixture"
+            with reading_explained(info.path):
+                return marked.result()
+
+    def _compute(self, function: Callable[..., dict[str, Audio]], *arguments: Audio) -> dict[str, Audio]:
+        return self._networks.submit(function, *arguments).result()
 
     def _new_stream(self, size: int) -> Stream:
         if self._carried is not None:

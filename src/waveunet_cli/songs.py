@@ -6,6 +6,7 @@ same with more and more of the folders above.
 """
 
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from waveunet_cli.errors import AudioReadError, ConfigError
 
 TEMPLATE = "{model}/{track}/{stem}.{ext}"
 _FIELDS = {"model", "track", "stem", "ext"}
+_MANIFEST = re.compile(r"\.waveunet-[0-9a-f]{12}\.json")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ def find_songs(inputs: Sequence[Path], out: Path) -> tuple[list[Song], list[Audi
     """Every song of the files and folders given, sorted by track, and what is wrong with some of the inputs.
 
     Folders are searched through and through, without hidden files and folders, without `out` and without following
-    links to folders.
+    links to folders. A folder that lies in `out` is searched without the folders where stems were written.
     """
     files: dict[Path, Path | None] = {}  # file: the outermost folder it was found in, or None if only named itself
     problems: list[AudioReadError] = []
@@ -43,8 +45,8 @@ def find_songs(inputs: Sequence[Path], out: Path) -> tuple[list[Song], list[Audi
                 files.setdefault(given, None)
             else:
                 problems.append(AudioReadError(f"{given}: no such file or folder; check the path"))
-        elif own == _place(given) or own in _place(given).parents:
-            problems.append(AudioReadError(f"{given}: is the output folder or lies in it; choose another --out"))
+        elif own == _place(given):
+            problems.append(AudioReadError(f"{given}: is the output folder; choose another --out"))
         else:
             before = len(problems)
             found = list(_walk(given, own, problems))
@@ -98,6 +100,17 @@ def require_distinct(songs: Iterable[Song], targets: Iterable[Path]) -> None:
         seen.add(key)
 
 
+def require_apart(inputs: Iterable[Path], out: Path, targets: Iterable[Path]) -> None:
+    """Raise ConfigError if a target lies in a folder to be searched that itself lies in `out`.
+
+    (What lies in `out` is left out of a search that starts above it, so there a target is never taken for a song.)
+    """
+    searched = {_place(given) for given in inputs if os.path.isdir(given) and _place(out) in _place(given).parents}  # noqa: PTH112
+    for target in targets if searched else ():
+        if not searched.isdisjoint(_place(target).parents):
+            raise ConfigError(f"{target}: a stem would be written among the songs; choose another --out")
+
+
 def _extensions() -> list[str]:
     return sorted(AUDIO_EXTENSIONS | FFMPEG_EXTENSIONS)
 
@@ -115,6 +128,8 @@ def _walk(root: Path, own: Path, problems: list[AudioReadError]) -> Iterable[Pat
     for folder, folders, names in os.walk(root, onerror=refused):
         here = Path(folder)
         folders[:] = [name for name in folders if not name.startswith(".") and _place(here / name) != own]
+        if own in _place(here).parents and any(map(_MANIFEST.fullmatch, names)):
+            continue
         for name in names:
             if not name.startswith(".") and Path(name).suffix.lower() in known:
                 yield here / name

@@ -8,6 +8,7 @@ lack up to two MPEG frames (52 ms at 44.1 kHz), since encoders disagree on what 
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -39,6 +40,17 @@ class _UnrecognisedError(Exception):
     """libsndfile does not know this format."""
 
 
+@contextmanager
+def reading_explained(path: Path) -> Iterator[None]:
+    """Turn an OSError, of a disk or a mount, into one line about the file."""
+    try:
+        yield
+    except OSError as error:
+        raise AudioReadError(
+            f"{path}: cannot be read ({error.strerror or error}); check the disk or the mount"
+        ) from error
+
+
 class _Source(Protocol):
     """A file being decoded; read() gives up to that many frames, none at the end."""
 
@@ -56,7 +68,8 @@ class AudioReader:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._source = _open(Path(path))
+        with reading_explained(Path(path)):
+            self._source = _open(Path(path))
         self.info = self._source.info
 
     def __enter__(self) -> Self:
@@ -77,7 +90,7 @@ class AudioReader:
         Raises AudioReadError where the file is damaged, ends early, or a sample is NaN or infinite.
         """
         position_frames = 0
-        while len(block := self._source.read(block_frames)):  # (frames, channels)
+        while len(block := self._read(block_frames)):  # (frames, channels)
             finite = np.isfinite(block)
             if not finite.all():
                 bad_frame = position_frames + int(np.argmin(finite.all(axis=1)))
@@ -88,6 +101,10 @@ class AudioReader:
                 )
             position_frames += len(block)
             yield block
+
+    def _read(self, frames: int) -> NDArray[np.float32]:
+        with reading_explained(self.info.path):
+            return self._source.read(frames)
 
 
 def probe(path: str | os.PathLike[str]) -> AudioInfo:
@@ -187,12 +204,14 @@ class _SndfileSource:
         try:
             block: NDArray[np.float32] = self._sound.read(wanted_frames, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
+            _drain(self._file.fileno())
             raise AudioReadError(
                 f"{self._path}: damaged or truncated after frame {self._position_frames} of {self._frames}"
                 f" ({_reason(error)}); copy the file again"
             ) from error
         self._position_frames += len(block)
         if len(block) < wanted_frames and self._position_frames < self._frames - self._tolerance_frames:
+            _drain(self._file.fileno())
             raise AudioReadError(
                 f"{self._path}: truncated: its header says {self._frames} frames,"
                 f" {self._position_frames} found; copy the file again"
@@ -203,6 +222,13 @@ class _SndfileSource:
         if hasattr(self, "_sound"):
             self._sound.close()
         self._file.close()
+
+
+def _drain(descriptor: int) -> None:
+    """Read a whole file: libsndfile takes a disk's or network's error for its end. Raises the OSError there is."""
+    position_bytes = 0
+    while data := os.pread(descriptor, 1 << 20, position_bytes):
+        position_bytes += len(data)
 
 
 def _reason(error: soundfile.LibsndfileError) -> str:

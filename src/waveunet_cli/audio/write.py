@@ -1,6 +1,6 @@
 """The stems of a song written together: complete files, or none.
 
-Everything goes to temporary files beside the targets, named ".waveunet-*.part", and is renamed at the end.
+Everything goes to temporary files beside the targets, named ".waveunet-TAG-*.part", and is renamed at the end.
 Integers are rounded here: libsndfile cuts towards minus infinity in WAV, where ±0.5 LSB is possible.
 """
 
@@ -86,6 +86,8 @@ class StemWriter:
       clamp    each sample beyond the range becomes the nearest in it
       none     samples go to the encoder as they are; integers still saturate (never wrap), codecs keep them
 
+    tag: goes into the names of the temporary files, to know them by.
+
     expected_frames: the song's length where known. WAV beyond 4 GiB is written as RF64 (same extension);
     so is WAV of unknown length where samples are encoded as they come (float, clamp, none).
     Raises AudioWriteError.
@@ -99,6 +101,7 @@ class StemWriter:
         output: OutputFormat,
         clip: Clip = "rescale",
         expected_frames: int | None = None,
+        tag: str = "0",
     ) -> None:
         if clip not in ("rescale", "clamp", "none"):
             raise ConfigError(f"unknown clip mode {clip!r}; choose rescale, clamp or none")
@@ -109,6 +112,7 @@ class StemWriter:
         self._range = _range_of(output)
         self._clip = clip
         self._expected_frames = expected_frames
+        self._tag = tag
         self._spools = clip == "rescale" and self._range is not None
         self._frames = 0
         self._lowest = 0.0
@@ -158,7 +162,7 @@ class StemWriter:
 
     def _new_temporary(self, path: Path) -> Path:
         # short, whatever the target is called: names have a longest length
-        temporary = path.parent / f".waveunet-{os.getpid()}-{uuid.uuid4().hex[:12]}.part"
+        temporary = path.parent / f".waveunet-{self._tag}-{uuid.uuid4().hex[:12]}.part"
         self._temporary.append(temporary)
         return temporary
 

@@ -1,27 +1,28 @@
 """`waveunet separate`: songs and folders of songs become stems."""
 
-import os
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from math import log10
+import json
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
-from tqdm import tqdm
 
+import waveunet_cli
 from waveunet_cli.audio import require_legal
+from waveunet_cli.audio.sinks import explained
 from waveunet_cli.cli import EXIT_FAILED
-from waveunet_cli.errors import WaveUNetError
-from waveunet_cli.songs import TEMPLATE, find_songs, require_distinct, stem_paths
+from waveunet_cli.cli.models import offline_option, registry_option
+from waveunet_cli.cli.voice import HumanVoice, JsonVoice
+from waveunet_cli.events import BatchStart, Event, FileFailed, Note, Plan, Summary
+from waveunet_cli.hub import load_model
+from waveunet_cli.songs import TEMPLATE, Song, find_songs, require_apart, require_distinct, stem_paths
 
 if TYPE_CHECKING:
-    from waveunet_cli.separate import Separated
+    from waveunet_cli.separate import Overwrite, Separated, Separator, Target
 
-BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}{postfix}]"
-BAR_WITHOUT_TOTAL = "{desc}: {n:.0f} s [{elapsed}{postfix}]"  # tqdm cannot fill in the other one then
+DEFAULT_JOBS = 2
 
 
 @click.command()
@@ -63,135 +64,159 @@ BAR_WITHOUT_TOTAL = "{desc}: {n:.0f} s [{elapsed}{postfix}]"  # tqdm cannot fill
 @click.option("--stereo", is_flag=True, help="Two channels also for mono songs.")
 @click.option(
     "--overwrite",
-    type=click.Choice(["always", "never"]),
-    default="never",
+    type=click.Choice(["always", "never", "changed"]),
+    default="changed",
     show_default=True,
-    help="What to do with songs whose stems all exist.",
+    help="Songs to separate again: all; none whose stems exist; those whose input, model, settings or stems changed.",
 )
+@registry_option
+@offline_option
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=DEFAULT_JOBS,
+    show_default=True,
+    help="Songs at work side by side: reading and writing one overlap with computing another.",
+)
+@click.option("--strict", is_flag=True, help="Stop at the first song that fails.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done: songs, hours, disk space, time.")
+@click.option(
+    "--progress",
+    "progress_as",
+    type=click.Choice(["bar", "json"]),
+    default="bar",
+    show_default=True,
+    help="On standard error: a bar for people, or one JSON object a line.",
+)
+@click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="Write the summary there, as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
 def command(
     inputs: Sequence[Path],
-    name: str,
     out: Path,
     filename: str,
-    stems: str | None,
-    two_stems: str | None,
-    device: str,
-    precision: str,
-    segment: float | None,
+    container: str,
+    subtype: str | None,
+    overwrite: str,
+    jobs: int,
+    strict: bool,
+    dry_run: bool,
+    progress_as: str,
+    report: Path | None,
     quiet: bool,
     verbose: bool,
-    stereo: bool,
-    **output: Any,
+    clip: str,
+    **network: Any,
 ) -> None:
     """Separate songs into stems: files, and folders searched through and through.
 
-    The paths of the stems go to standard output, everything else to standard error. Exit codes: 0 all done,
-    1 some songs failed (named at the end), 2 usage.
+    The paths of the stems go to standard output, everything else to standard error. A run that was interrupted is
+    resumed by the same command. Exit codes: 0 all done, 1 some songs failed (named at the end), 2 usage.
     """
-    if stems is not None and two_stems is not None:
+    if network["stems"] is not None and network["two_stems"] is not None:
         raise click.UsageError("--stems and --two-stems exclude each other; give one of them.")
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
+    click.get_current_context().call_on_close(lambda: signal.signal(signal.SIGTERM, before))
     songs, problems = find_songs(inputs, out)
-    stem_paths(out, filename, "model", "track", ["stem"], output["container"])  # refuses a bad template
-    require_legal(output["container"], output["subtype"])
-    for problem in problems:
-        click.echo(f"Error: {problem}", err=True)
-    failures = [str(problem) for problem in problems]
+    stem_paths(out, filename, "model", "track", ["stem"], container)  # refuses a bad template
+    require_legal(container, subtype)
+    voice = JsonVoice(quiet) if progress_as == "json" else HumanVoice(quiet, verbose)
+    click.get_current_context().call_on_close(voice.close)
+    failures = [FileFailed(None, None, type(problem).__name__, str(problem)) for problem in problems]
     if songs:
-        say = _Voice(quiet, verbose)
-        from waveunet_cli.separate import Separator  # imports torch
+        from waveunet_cli.separate import Target  # imports torch
 
-        separator = Separator(
-            name,
-            device,
-            precision,
-            segment_seconds=segment,
-            stems=None if stems is None else [stem.strip() for stem in stems.split(",")],
-            two_stems=two_stems,
-            stereo=stereo,
-            report=say.note,
-        )
-        targets = [
-            stem_paths(out, filename, separator.model.name, song.track, separator.stems, output["container"])
-            for song in songs
-        ]
-        require_distinct(songs, (path for paths in targets for path in paths.values()))
-        say.detail(f"model {separator.model.name} on {separator.placement}: {', '.join(separator.stems)}")
-        for song in songs:
-            started = time.perf_counter()
-            try:
-                with say.progress(song.track) as progress:
-                    done = separator.separate_file(
-                        song.path, out, track=song.track, filename=filename, progress=progress, **output
-                    )
-            except WaveUNetError as error:
-                click.echo(f"Error: {error}", err=True)
-                failures.append(str(error))
-            else:
-                say.done(done, time.perf_counter() - started)
-    if failures:
-        if len(songs) + len(problems) > 1:
-            click.echo(f"{len(failures)} of {len(songs) + len(problems)} inputs failed:", err=True)
-            for failure in failures:
-                click.echo(f"  {failure}", err=True)
+        target = Target(out, filename, container, subtype, cast("Any", clip))
+        separator = _separator(voice, quiet, **network)
+        targets = [path for song in songs for path in separator.place(song, target).paths.values()]
+        require_distinct(songs, targets)
+        require_apart(inputs, out, targets)
+        if dry_run:
+            from waveunet_cli.plan import plan
+
+            summary: Summary | Plan = plan(songs, failures, separator, target, cast("Any", overwrite), voice)
+        else:
+            summary = _batch(songs, failures, separator, target, cast("Any", overwrite), voice, jobs, strict)
+    else:
+        from waveunet_cli.batch import Ledger
+
+        summary = Ledger([], failures, voice).summary()
+    if report is not None:
+        _write_report(report, summary)
+    if summary.failed or (isinstance(summary, Summary) and summary.remaining):
         raise click.exceptions.Exit(EXIT_FAILED)
 
 
-class _Voice:
-    """Everything that is said while songs are separated."""
+def _write_report(path: Path, summary: Summary | Plan) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    with explained(path):
+        try:
+            temporary.write_text(json.dumps(asdict(summary), indent=1) + "\n", encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
-    def __init__(self, quiet: bool, verbose: bool) -> None:
-        self._quiet = quiet
-        self._verbose = verbose
 
-    def note(self, text: str) -> None:
-        """What the user should know."""
-        if not self._quiet:
-            tqdm.write(text, file=sys.stderr)
+def _separator(
+    voice: Callable[[Event], None],
+    quiet: bool,
+    *,
+    name: str,
+    device: str,
+    precision: str,
+    segment: float | None,
+    stems: str | None,
+    two_stems: str | None,
+    stereo: bool,
+    registry: str | None,
+    offline: bool | None,
+) -> "Separator":
+    from waveunet_cli.separate import Separator
 
-    def detail(self, text: str) -> None:
-        """What the user asked for with -v."""
-        if self._verbose:
-            self.note(text)
+    def note(text: str) -> None:
+        voice(Note(text))
 
-    @contextmanager
-    def progress(self, track: str) -> Iterator[Callable[[float, float | None], None]]:
-        """A bar on standard error if that is a terminal; gives the function to call with seconds done and in all."""
-        disable = True if self._quiet else None  # None: where standard error is no terminal
-        with tqdm(desc=track, disable=disable, leave=False, bar_format=BAR_WITHOUT_TOTAL, **_shape()) as bar:
+    return Separator(
+        load_model(name, registry=registry, offline=offline, notify=note, progress=not quiet),
+        device,
+        precision,
+        segment_seconds=segment,
+        stems=None if stems is None else [stem.strip() for stem in stems.split(",")],
+        two_stems=two_stems,
+        stereo=stereo,
+        report=note,
+    )
 
-            def advance(done_seconds: float, total_seconds: float | None) -> None:
-                if total_seconds:
-                    bar.total, bar.bar_format = total_seconds, BAR
-                bar.set_postfix_str(
-                    f"{done_seconds / max(bar.format_dict['elapsed'], 1e-3):.1f}× real time", refresh=False
-                )
-                bar.update(done_seconds - bar.n)
 
-            yield advance
+def _batch(
+    songs: Sequence[Song],
+    failures: Sequence[FileFailed],
+    separator: "Separator",
+    target: "Target",
+    overwrite: "Overwrite",
+    voice: Callable[[Event], None],
+    jobs: int,
+    strict: bool,
+) -> Summary:
+    from waveunet_cli.batch import Lanes, Ledger
 
-    def done(self, song: "Separated", took_seconds: float) -> None:
-        """What became of a song."""
-        if song.skipped:
-            self.note(f"{song.path}: skipped, all stems exist; separate it again with --overwrite always")
-            return
-        if song.gain < 1:
-            self.note(
-                f"{song.path}: stems lowered by {-20 * log10(song.gain):.1f} dB, all alike, to stay below full scale"
-            )
-        self.detail(
-            f"{song.path}: {song.seconds:.1f} s in {took_seconds:.1f} s, "
-            f"{song.seconds / took_seconds:.1f} times real time, peak {song.peak:.3f}"
+    voice(
+        BatchStart(
+            waveunet=waveunet_cli.__version__,
+            songs=len(songs) + len(failures),
+            model=separator.model.name,
+            stems=separator.stems,
+            device=str(separator.placement),
+            engine="local",
+            jobs=jobs,
+            out=str(target.out),
         )
-        if not self._quiet:
-            for path in song.stems.values():
-                click.echo(os.fsencode(path))  # a name need not be text in the terminal's encoding
+    )
+    ledger = Ledger(songs, failures, voice)
 
+    def separate(song: Song, progress: Callable[[float, float | None], None]) -> "Separated":
+        return separator.separate_song(song, target, overwrite=overwrite, wait=False, progress=progress)
 
-def _shape() -> dict[str, int]:
-    # A terminal that claims to have no columns and rows, as some pseudo-terminals do, would be shown no bar.
-    try:
-        return {} if os.get_terminal_size(sys.stderr.fileno()).columns else {"ncols": 80, "nrows": 24}
-    except OSError:  # no terminal at all
-        return {}
+    Lanes(separate, ledger, target.out, jobs, strict).run(songs)
+    return ledger.summary()

@@ -1,0 +1,275 @@
+"""Many songs: who is next, what is tried again, when to stop, and the books of it all.
+
+Small songs do not wait for long ones: of several lanes the last always takes the smallest song left, the others take
+them in order. The network takes turns among the lanes, so what they overlap is reading, encoding and writing.
+"""
+
+import errno
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Protocol
+
+from waveunet_cli.errors import AudioReadError, AudioWriteError, WaveUNetError
+from waveunet_cli.events import Event, FileDone, FileFailed, FileStart, Note, Progress, Summary
+from waveunet_cli.manifest import BusyError
+from waveunet_cli.separate import Separated
+from waveunet_cli.songs import Song
+
+RETRY_SECONDS = (1.0, 5.0, 20.0)  # before the second, third and fourth attempt
+BUSY_SECONDS = 0.5  # between looks at songs that another process works on
+SPARE_BYTES = 16 << 20  # with less than this free, a disk is full for every song
+
+_PASSING = frozenset(
+    {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNABORTED, errno.ENOTCONN, errno.EAGAIN}
+    | {errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EINTR}
+    | {getattr(errno, "EREMOTEIO", errno.EIO)}
+)
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class StoppedError(Exception):
+    """The batch is being stopped; raised inside a song to end it."""
+
+
+class Separate(Protocol):
+    """Separates one song; raises WaveUNetError, and BusyError where another process is at work on it."""
+
+    def __call__(self, song: Song, progress: Callable[[float, float | None], None]) -> Separated: ...
+
+
+def errno_of(error: BaseException | None) -> int | None:
+    """The errno of the OSError that caused an error, if one did."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno
+        error = error.__cause__
+    return None
+
+
+class Ledger:
+    """The books of a batch; tells every event, one at a time, from whatever thread."""
+
+    def __init__(self, songs: Sequence[Song], problems: Sequence[FileFailed], tell: Callable[[Event], None]) -> None:
+        self._songs = len(songs) + len(problems)
+        self._open = {song.path: song for song in songs}
+        self._failed: list[FileFailed] = []
+        self._tell = tell
+        self._lock = threading.RLock()
+        self._begun = time.monotonic()
+        self._started: dict[Path, float] = {}
+        self._running: dict[Path, float] = {}  # seconds of music done
+        self._finished_seconds = 0.0
+        self._done = self._skipped = 0
+        self.stopped: str | None = None
+        for problem in problems:
+            self._fail(problem)
+
+    @property
+    def has_failures(self) -> bool:
+        return bool(self._failed)
+
+    def note(self, text: str) -> None:
+        with self._lock:
+            self._tell(Note(text))
+
+    def start(self, song: Song) -> None:
+        with self._lock:
+            self._started[song.path] = time.monotonic()
+            self._tell(FileStart(str(song.path), song.track))
+
+    def advance(self, song: Song, done_seconds: float, total_seconds: float | None) -> None:
+        with self._lock:
+            self._running[song.path] = done_seconds
+            speed = done_seconds / self._since(song)
+            left = None if total_seconds is None else total_seconds - done_seconds
+            self._tell(
+                Progress(
+                    path=str(song.path),
+                    track=song.track,
+                    done_seconds=done_seconds,
+                    total_seconds=total_seconds,
+                    speed=speed,
+                    eta_seconds=left / speed if left is not None and speed else None,
+                    songs_finished=self._done + self._skipped + len(self._failed),
+                    songs=self._songs,
+                    batch_speed=(self._finished_seconds + sum(self._running.values())) / self._elapsed,
+                )
+            )
+
+    def finish(self, song: Song, separated: Separated) -> None:
+        with self._lock:
+            self._close(song)
+            self._skipped += separated.skipped
+            self._done += not separated.skipped
+            self._finished_seconds += separated.seconds
+            took_seconds = self._since(song)
+            self._tell(
+                FileDone(
+                    path=str(song.path),
+                    track=song.track,
+                    skipped=separated.skipped,
+                    stems={stem: str(path) for stem, path in separated.stems.items()},
+                    seconds=separated.seconds,
+                    took_seconds=took_seconds,
+                    speed=separated.seconds / took_seconds,
+                    gain=separated.gain,
+                    peak=separated.peak,
+                )
+            )
+
+    def fail(self, song: Song, error: WaveUNetError) -> None:
+        with self._lock:
+            self._close(song)
+            self._fail(FileFailed(str(song.path), song.track, type(error).__name__, str(error)))
+
+    def summary(self) -> Summary:
+        """The end: told, and returned."""
+        with self._lock:
+            summary = Summary(
+                songs=self._songs,
+                done=self._done,
+                skipped=self._skipped,
+                failed=tuple(self._failed),
+                remaining=tuple(str(path) for path in self._open),
+                stopped=self.stopped,
+                seconds=self._finished_seconds,
+                took_seconds=self._elapsed,
+                speed=self._finished_seconds / self._elapsed,
+            )
+            self._tell(summary)
+            return summary
+
+    def _close(self, song: Song) -> None:
+        self._running.pop(song.path, None)
+        self._open.pop(song.path, None)
+
+    def _fail(self, failure: FileFailed) -> None:
+        self._failed.append(failure)
+        self._tell(failure)
+
+    @property
+    def _elapsed(self) -> float:
+        return max(1e-6, time.monotonic() - self._begun)
+
+    def _since(self, song: Song) -> float:
+        return max(1e-6, time.monotonic() - self._started.get(song.path, self._begun))
+
+
+class Lanes:
+    """Runs the songs of a batch side by side in this process."""
+
+    def __init__(self, separate: Separate, ledger: Ledger, out: Path, jobs: int = 1, strict: bool = False) -> None:
+        self._separate = separate
+        self._ledger = ledger
+        self._space = Space(out)
+        self._jobs = jobs
+        self._strict = strict
+        self._waiting: list[Song] = []
+        self._busy: list[Song] = []
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+
+    def run(self, songs: Sequence[Song]) -> None:
+        """Every song once, whatever happens to the others. Whatever interrupts it ends the songs at work cleanly."""
+        self._waiting = list(songs)
+        if self._strict and self._ledger.has_failures:
+            self._end("stopped at the first failure, as --strict asks")
+        lanes = min(self._jobs, len(songs))
+        with ThreadPoolExecutor(max(1, lanes), "song") as pool:
+            running = [pool.submit(self._lane, lane > 0 and lane == lanes - 1) for lane in range(lanes)]
+            try:
+                wait(running)
+            finally:
+                self._stop.set()
+        for lane in running:
+            lane.result()
+
+    def _lane(self, smallest_first: bool) -> None:
+        try:
+            while (song := self._next(smallest_first)) is not None:
+                self._one(song)
+        except StoppedError:
+            pass
+        except BaseException:
+            self._stop.set()  # a bug: end the other lanes, then show it
+            raise
+
+    def _next(self, smallest_first: bool) -> Song | None:
+        while not self._stop.is_set():
+            with self._lock:
+                if not self._waiting and not self._busy:
+                    return None
+                if self._waiting:
+                    song = min(self._waiting, key=_size) if smallest_first else self._waiting[0]
+                    self._waiting.remove(song)
+                    return song
+            self._stop.wait(BUSY_SECONDS)
+            with self._lock:
+                self._waiting, self._busy = self._waiting + self._busy, []
+        return None
+
+    def _one(self, song: Song) -> None:
+        self._ledger.start(song)
+        for pause_seconds in (*RETRY_SECONDS, None):
+            try:
+                self._ledger.finish(song, self._separate(song, lambda *at: self._advance(song, *at)))
+            except BusyError:
+                with self._lock:
+                    self._busy.append(song)
+            except AudioReadError as error:
+                if errno_of(error) in _PASSING and pause_seconds is not None:
+                    self._ledger.note(f"{error}; trying again in {pause_seconds:g} s")
+                    if self._stop.wait(pause_seconds):
+                        raise StoppedError from None
+                    continue
+                self._failed(song, error)
+            except WaveUNetError as error:
+                self._failed(song, error)
+            return
+
+    def _advance(self, song: Song, done_seconds: float, total_seconds: float | None) -> None:
+        if self._stop.is_set():
+            raise StoppedError
+        self._ledger.advance(song, done_seconds, total_seconds)
+
+    def _failed(self, song: Song, error: WaveUNetError) -> None:
+        self._ledger.fail(song, error)
+        with self._lock:
+            remaining = [*self._waiting, *self._busy]
+        if self._strict:
+            self._end("stopped at the first failure, as --strict asks")
+        elif remaining and self._space.is_full_for(remaining, error):
+            self._end("the disk is full; free some space and run the same command again")
+
+    def _end(self, why: str) -> None:
+        self._ledger.stopped = why
+        self._stop.set()
+
+
+class Space:
+    """Tells a disk that is full for every song from one that is full for a long one."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._failures = 0
+
+    def is_full_for(self, remaining: Sequence[Song], error: WaveUNetError) -> bool:
+        """Whether after this failure it makes no sense to go on."""
+        if not isinstance(error, AudioWriteError) or errno_of(error) not in _FULL:
+            return False
+        self._failures += 1
+        # Stems as float32 are larger than any song; a quota does not show in what is free.
+        needed = max(SPARE_BYTES, min(map(_size, remaining)))
+        folder = next(parent for parent in (self._out, *self._out.absolute().parents) if parent.exists())
+        return shutil.disk_usage(folder).free < needed or self._failures > 2
+
+
+def _size(song: Song) -> int:
+    try:
+        return song.path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,191 @@
+"""What `waveunet separate` says: to people, with a bar where standard error is a terminal; or to programs, in JSON."""
+
+import os
+import sys
+import time
+from math import log10
+
+import click
+from tqdm import tqdm
+
+from waveunet_cli.events import (
+    BatchStart,
+    Event,
+    FileDone,
+    FileFailed,
+    FileStart,
+    Note,
+    Plan,
+    Planned,
+    Progress,
+    Summary,
+    as_json,
+)
+
+SONG_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}{postfix}]"
+SONG_BAR_WITHOUT_TOTAL = "{desc}: {n:.0f} s [{elapsed}{postfix}]"  # tqdm cannot fill in the other one then
+BATCH_BAR = "{percentage:3.0f}%|{bar:20}| {n:.1f}/{total:.0f} songs [{elapsed}<{remaining}{postfix}] {desc}"
+PROGRESS_SECONDS = 1.0  # at most so often a song
+
+
+class JsonVoice:
+    """One JSON object a line on standard error; the stems' paths on standard output, as ever."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._told: dict[str, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            now = time.monotonic()
+            if now - self._told.get(event.path, now - PROGRESS_SECONDS) < PROGRESS_SECONDS:
+                return
+            self._told[event.path] = now
+        click.echo(as_json(event), err=True)
+        if isinstance(event, FileDone):
+            self._told.pop(event.path, None)
+            if not (event.skipped or self._quiet):
+                _print_stems(event)
+
+    def close(self) -> None:
+        pass
+
+
+class HumanVoice:
+    """Lines, and one bar: a song's seconds, or for several the songs and the hours of music per hour."""
+
+    def __init__(self, quiet: bool, verbose: bool) -> None:
+        self._quiet = quiet
+        self._verbose = verbose
+        self._songs = 0
+        self._bar: tqdm | None = None
+        self._fractions: dict[str, float] = {}  # of the songs at work
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case BatchStart():
+                self._songs = event.songs
+                self._detail(f"model {event.model} on {event.device}: {', '.join(event.stems)}")
+            case FileStart():
+                self._open_bar(event)
+            case Progress():
+                self._advance(event)
+            case FileDone():
+                self._done(event)
+            case FileFailed():
+                self._step(event.path)
+                tqdm.write(f"Error: {event.reason}", file=sys.stderr)
+            case Note():
+                self._note(event.text)
+            case Summary():
+                self._sum_up(event)
+            case Planned():
+                length = "unknown length" if event.seconds is None else f"{event.seconds:.1f} s"
+                click.echo(os.fsencode(f"{event.path}: {event.why or 'stems are there'}, {length}"))
+            case Plan():
+                click.echo(_described(event))
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _open_bar(self, event: FileStart) -> None:
+        self._fractions[event.path] = 0.0
+        if self._bar is None:
+            single = self._songs == 1
+            self._bar = tqdm(
+                total=None if single else self._songs,
+                desc=event.track,
+                disable=True if self._quiet else None,  # None: where standard error is no terminal
+                leave=False,
+                bar_format=SONG_BAR_WITHOUT_TOTAL if single else BATCH_BAR,
+                smoothing=0,
+                **_shape(),
+            )
+
+    def _advance(self, event: Progress) -> None:
+        bar = self._bar
+        assert bar is not None
+        if event.songs == 1:
+            if event.total_seconds:
+                bar.total, bar.bar_format = event.total_seconds, SONG_BAR
+            bar.set_postfix_str(f"{event.speed:.1f}× real time", refresh=False)
+            bar.update(event.done_seconds - bar.n)
+            if event.done_seconds == event.total_seconds:
+                bar.refresh()
+            return
+        fraction = event.done_seconds / event.total_seconds if event.total_seconds else 0.0
+        more, self._fractions[event.path] = fraction - self._fractions.get(event.path, 0.0), fraction
+        total = f"/{event.total_seconds:.0f}" if event.total_seconds else ""
+        bar.set_description_str(f"{event.track} {event.done_seconds:.0f}{total} s", refresh=False)
+        bar.set_postfix_str(f"{event.batch_speed:.1f} hours of music per hour", refresh=False)
+        bar.update(more)
+
+    def _step(self, path: str | None) -> None:
+        """A song is over: it counts as one, however far it was."""
+        more = 1.0 - self._fractions.pop(path or "", 0.0)
+        if self._bar is not None and self._songs > 1:
+            self._bar.update(more)
+
+    def _done(self, event: FileDone) -> None:
+        self._step(event.path)
+        if event.skipped:
+            self._note(f"{event.path}: skipped, its stems are there; separate it again with --overwrite always")
+            return
+        if event.gain < 1:
+            lowered = -20 * log10(event.gain)
+            self._note(f"{event.path}: stems lowered by {lowered:.1f} dB, all alike, to stay below full scale")
+        self._detail(
+            f"{event.path}: {event.seconds:.1f} s in {event.took_seconds:.1f} s, "
+            f"{event.speed:.1f} times real time, peak {event.peak:.3f}"
+        )
+        if not self._quiet:
+            with tqdm.external_write_mode(file=sys.stderr):
+                _print_stems(event)
+
+    def _sum_up(self, event: Summary) -> None:
+        self.close()
+        if event.failed and event.songs > 1:
+            click.echo(f"{len(event.failed)} of {event.songs} inputs failed:", err=True)
+            for failure in event.failed:
+                click.echo(f"  {failure.reason}", err=True)
+        if event.stopped is not None:
+            click.echo(f"Error: {event.stopped}; {len(event.remaining)} songs remain:", err=True)
+            for path in event.remaining:
+                click.echo(f"  {path}", err=True)
+        self._detail(
+            f"{event.done} songs done, {event.skipped} skipped, {len(event.failed)} failed: "
+            f"{event.seconds / 3600:.2f} hours of music in {event.took_seconds / 3600:.2f}, {event.speed:.1f} per hour"
+        )
+
+    def _note(self, text: str) -> None:
+        if not self._quiet:
+            tqdm.write(text, file=sys.stderr)
+
+    def _detail(self, text: str) -> None:
+        if self._verbose:
+            self._note(text)
+
+
+def _described(plan: Plan) -> str:
+    unknown = f" and {plan.unknown} songs of unknown length" if plan.unknown else ""
+    return (
+        f"{plan.to_do} of {plan.songs} songs to separate: {plan.seconds / 3600:.2f} hours{unknown}, "
+        f"about {plan.needed_bytes / 1e9:.2f} GB of stems ({plan.free_bytes / 1e9:.2f} GB free), "
+        f"about {plan.estimated_seconds / 3600:.2f} hours at {plan.speed:.1f}× real time"
+    )
+
+
+def _print_stems(event: FileDone) -> None:
+    for path in event.stems.values():
+        click.echo(os.fsencode(path))  # a name need not be text in the terminal's encoding
+
+
+def _shape() -> dict[str, int]:
+    # A terminal that claims to have no columns and rows, as some pseudo-terminals do, would be shown no bar.
+    try:
+        return {} if os.get_terminal_size(sys.stderr.fileno()).columns else {"ncols": 100, "nrows": 24}
+    except OSError:  # no terminal at all
+        return {}
