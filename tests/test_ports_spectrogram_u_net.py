@@ -14,6 +14,7 @@ from waveunet_cli.checkpoint import Model, build_network, load_checkpoint, save_
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.ports import spectrogram_u_net as module
 from waveunet_cli.ports.spectrogram_u_net import U7, SpectrogramUNet, SpectrogramUNetConfig
+from waveunet_cli.training.network import Trainable
 
 SMALL = SpectrogramUNetConfig(
     fft_frames=64, step_frames=48, levels=2, filters=4, dropout_levels=1, window_frames=300, sample_rate=8000
@@ -96,6 +97,23 @@ def test_a_song_is_its_windows_one_after_the_other(config: SpectrogramUNetConfig
     expected = torch.cat(parts, -1)[..., :frames]
     for i, source in enumerate(config.sources):
         np.testing.assert_allclose(found[source], expected[i].T.numpy(), atol=1e-5)
+
+
+def test_one_step_of_training_lowers_the_loss_of_magnitudes() -> None:
+    torch.manual_seed(0)
+    trainable = Trainable(network_of(replace(SMALL, dropout=0.0)), magnitudes=True)
+    sources = torch.randn(4, 2, 1, SMALL.window().input) * torch.tensor([0.3, 0.03])[:, None, None]
+    optimizer = torch.optim.Adam(trainable.parameters(), 1e-3)
+    losses = []
+    for _ in range(2):
+        estimate = trainable(sources.sum(1))
+        wanted = trainable.wanted(sources, estimate)
+        assert estimate.shape == wanted.shape
+        losses.append((estimate - wanted).abs().mean())
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[1] < losses[0]
 
 
 def test_a_checkpoint_holds_all_of_it(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
 from training_songs import RATE_HZ, recipe_values, write_songs
+from waveunet_cli import Separator
 from waveunet_cli.checkpoint import load_checkpoint, save_checkpoint
 from waveunet_cli.errors import CheckpointError, ConfigError, WaveUNetError
 from waveunet_cli.training import loop, state
@@ -77,6 +79,40 @@ def test_the_loss_falls(songs: Path, tmp_path: Path) -> None:
     losses = [entry["loss"] for entry in entries(tmp_path / "out")]
     assert len(losses) == 4
     assert losses[-1] < 0.9 * losses[0]
+
+
+SMALL_U7 = {"fft_frames": 64, "step_frames": 48, "levels": 2, "filters": 4, "window_frames": 300, "dropout_levels": 1}
+SMALL_KERAS = {"filters": [4, 4, 6], "pooling": [1, 4], "down_taps": 5, "up_taps": 3, "window_frames": 300}
+
+
+@pytest.mark.parametrize(
+    ("model", "architecture"),
+    [("U7", SMALL_U7), ("U7a", SMALL_U7), ("Keras-shallow", SMALL_KERAS)],
+)
+def test_other_architectures_learn_resume_and_separate(
+    songs: Path, tmp_path: Path, model: str, architecture: dict[str, Any]
+) -> None:
+    schedule = {"kind": "budget", "steps": 40, "batch": 2, "learning_rate": 3e-3, "epoch_steps": 20, "average": 0.9}
+    values = recipe_values(
+        songs, model=model, architecture={**architecture, "sample_rate": RATE_HZ}, schedule=schedule, hold_out=1
+    )
+    del values["loss"]
+    assert run(values, tmp_path / "out").done
+    losses = [entry["loss"] for entry in entries(tmp_path / "out") if "loss" in entry]
+    assert losses[-1] < 0.98 * losses[0]  # of noise there is little to learn
+    scores = [entry for entry in entries(tmp_path / "out") if "validation_loss" in entry]
+    assert all(isinstance(entry["sdr_db/vocals"], float) for entry in scores)
+    run(values, tmp_path / "parts", stop_at=25)
+    run(values, tmp_path / "parts", resume=True)
+    assert_same(tmp_path / "out" / STATE, tmp_path / "parts" / STATE)
+    trained = load_checkpoint(tmp_path / "parts" / MODEL)
+    x = np.random.default_rng(0).normal(0, 0.1, (500, 2)).astype(np.float32)
+    assert Separator(trained, "cpu").separate(x, RATE_HZ)["vocals"].shape == x.shape
+
+
+def test_only_spectrograms_have_magnitudes(songs: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'magnitude' is for U7a"):
+        run(recipe_values(songs, loss="magnitude"), tmp_path / "out")
 
 
 def test_the_paper_s_schedule_keeps_the_best_and_ends(songs: Path, tmp_path: Path, monkeypatch: Any) -> None:

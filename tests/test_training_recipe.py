@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from waveunet_cli.config import M4, M5_HIGHSR
+from waveunet_cli.config import M4, M5_HIGHSR, M7
 from waveunet_cli.errors import ConfigError
+from waveunet_cli.ports.keras_port import KerasPortConfig
+from waveunet_cli.ports.spectrogram_u_net import U7
 from waveunet_cli.training import recipe as module
 from waveunet_cli.training.recipe import Augmentation, Data, Recipe, Schedule, read_recipe, recipe_from
 
@@ -51,6 +53,16 @@ def test_the_defaults_are_the_paper_s() -> None:
 
 
 @pytest.mark.parametrize(
+    ("model", "config", "loss"),
+    [("M7", M7, "mse"), ("U7", U7, "mse"), ("U7a", U7, "magnitude"), ("Keras-shallow", KerasPortConfig(), "mse")],
+)
+def test_architectures_have_names(model: str, config: object, loss: str) -> None:
+    recipe = recipe_from({"data": [{"path": "a"}], "hold_out": 1, "model": model})
+    assert (recipe.config(), recipe.loss) == (config, loss)
+    assert recipe_from({"data": [{"path": "a"}], "hold_out": 1, "model": model, "loss": "l1"}).loss == "l1"
+
+
+@pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"data": []}, "data: no folder"),
@@ -82,7 +94,7 @@ def test_refuses_what_makes_no_sense(values: dict[str, Any], message: str) -> No
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"model": "M9"}, "'M9' is no variant; choose M1"),
+        ({"model": "M9"}, "'M9' is no architecture; choose M1"),
         ({"architecture": {"filtres": 3}}, "unknown setting 'filtres'"),
     ],
 )

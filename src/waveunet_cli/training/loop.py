@@ -21,7 +21,7 @@ from waveunet_cli.checkpoint import Config, build_network, load_checkpoint, load
 from waveunet_cli.errors import CheckpointError, ConfigError, WaveUNetError
 from waveunet_cli.training import schedule
 from waveunet_cli.training.dataset import Track, find_tracks
-from waveunet_cli.training.loss import LOSSES
+from waveunet_cli.training.loss import LOSSES, OF_MAGNITUDES
 from waveunet_cli.training.mixing import Mixer, Pool, windows
 from waveunet_cli.training.network import Trainable
 from waveunet_cli.training.recipe import Recipe
@@ -122,7 +122,8 @@ class _Training:
         recipe, fabric = self.recipe, self.fabric
         self.window = self.config.window(recipe.hop_frames)
         self.loss = LOSSES[recipe.loss]
-        self.trainable = Trainable(self.state.network, getattr(torch, recipe.precision))
+        of_magnitudes = recipe.loss in OF_MAGNITUDES
+        self.trainable = Trainable(self.state.network, getattr(torch, recipe.precision), of_magnitudes)
         self.module = fabric.setup_module(self.trainable)
         mixer = Mixer(
             self.config,
@@ -206,9 +207,8 @@ class _Training:
 
     def _loss(self, sources: Tensor) -> Tensor:
         sources = sources.to(self.fabric.device)  # (B, S, C, t)
-        estimate: Tensor = self.module(sources.sum(1))  # (B, S, C, t − 2·context)
-        context = self.window.context
-        return self.loss(estimate, sources[..., context : context + estimate.shape[-1]])
+        estimate: Tensor = self.module(sources.sum(1))  # (B, S, C, t − 2·context), or magnitudes
+        return self.loss(estimate, self.trainable.wanted(sources, estimate))
 
     def _end_epoch(self) -> None:
         state = self.state
@@ -232,6 +232,7 @@ class _Training:
         self.trainable.eval()
         try:
             return validate(
+                self.trainable,
                 lambda x: functional_call(self.trainable, weights, (x,)),
                 self.config,
                 self.material.validation,

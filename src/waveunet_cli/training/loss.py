@@ -1,4 +1,7 @@
-"""Distances between estimated and true sources, both (B, S, C, t); all are means over a batch's windows."""
+"""Distances between estimated and true sources; all are means over a batch's windows.
+
+Of samples, (B, S, C, t); or, for networks that mask spectrograms, of magnitudes (B, S, C, bins, n).
+"""
 
 from collections.abc import Callable
 
@@ -27,4 +30,5 @@ def l1_and_rmse(estimate: Tensor, truth: Tensor) -> Tensor:
     return error.abs().mean() + 0.5 * (error.square().mean((2, 3)) + TINY).sqrt().mean()
 
 
-LOSSES: dict[str, Loss] = {"mse": mse, "l1": l1, "l1+rmse": l1_and_rmse}
+LOSSES: dict[str, Loss] = {"mse": mse, "l1": l1, "l1+rmse": l1_and_rmse, "magnitude": l1}
+OF_MAGNITUDES = frozenset({"magnitude"})

@@ -5,21 +5,30 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from waveunet_cli.network import WaveUNet
+from waveunet_cli.errors import ConfigError
+from waveunet_cli.network import WaveUNet, crop
+from waveunet_cli.ports.spectrogram_u_net import SpectrogramUNet
 from waveunet_cli.training import backward
 
 
 class Trainable(nn.Module):
     """`network`, computed in `dtype` where autocast allows it; a valid Wave-U-Net in float32 on a CPU has gradients of
-    its own (see backward.py)."""
+    its own (see backward.py).
 
-    def __init__(self, network: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+    With `magnitudes`, what comes out and what is wanted are magnitudes, not samples. Raises ConfigError for a network
+    that has none.
+    """
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype = torch.float32, magnitudes: bool = False) -> None:
         super().__init__()
+        if magnitudes and not isinstance(network, SpectrogramUNet):
+            raise ConfigError("loss: 'magnitude' is for U7a and its like; choose mse, l1 or l1+rmse")
         self.network = network.train().requires_grad_(True)
+        self.magnitudes = magnitudes
         self._dtype = dtype
 
     def forward(self, mixture: Tensor) -> Tensor:
-        """(B, C, t) → (B, S, C, t − 2·context)."""
+        """(B, C, t) → (B, S, C, t − 2·context), or magnitudes (B, S, C, bins, n)."""
         network, reduced = self.network, self._dtype != torch.float32
         if (
             isinstance(network, WaveUNet)
@@ -30,4 +39,19 @@ class Trainable(nn.Module):
         ):
             return backward.forward(network, mixture)
         with torch.autocast(mixture.device.type, self._dtype, enabled=reduced):
-            return cast(Tensor, network(mixture)).float()
+            estimate = self._spectral.magnitudes(mixture) if self.magnitudes else network(mixture)
+            return cast(Tensor, estimate).float()
+
+    def wanted(self, sources: Tensor, estimate: Tensor) -> Tensor:
+        """What `estimate` should have been: sources (B, S, C, t) in its place."""
+        if self.magnitudes:
+            return self._spectral.spectrum(sources).abs()
+        return crop(sources, estimate.shape[-1])
+
+    def samples(self, estimate: Tensor, mixture: Tensor) -> Tensor:
+        """An estimate as samples (B, S, C, t − 2·context)."""
+        return self._spectral.resynthesise(estimate, mixture) if self.magnitudes else estimate
+
+    @property
+    def _spectral(self) -> SpectrogramUNet:
+        return cast(SpectrogramUNet, self.network)

@@ -1,6 +1,6 @@
 """What a training run does, as one frozen dataclass that a TOML file can hold.
 
-    model = "M5-HighSR"          a variant of the paper, or a checkpoint's path to go on from
+    model = "M5-HighSR"          M1 … M7, M5-HighSR, U7, U7a, Keras-shallow, or a checkpoint's path to go on from
     loss = "l1+rmse"
     [architecture]               fields of the variant to change
     filters = 16
@@ -25,8 +25,13 @@ from typing import Any, Literal, TypeVar
 from waveunet_cli.checkpoint import Config
 from waveunet_cli.config import VARIANTS
 from waveunet_cli.errors import ConfigError
+from waveunet_cli.ports.keras_port import KerasPortConfig
+from waveunet_cli.ports.spectrogram_u_net import U7
 
 T = TypeVar("T")
+
+ARCHITECTURES: dict[str, Config] = {**VARIANTS, "U7": U7, "U7a": U7, "Keras-shallow": KerasPortConfig()}
+LOSS_OF = {"U7a": "magnitude"}  # of other architectures: mse
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ class Recipe:
     architecture   fields that differ from the variant `model`
     validation     folders of songs whose loss decides on stopping
     hold_out       or so many songs of the data, chosen by the seed (the paper: 25 of 100)
-    loss           "mse" (the paper's), "l1", or "l1+rmse"
+    loss           "mse" (the paper's), "l1", "l1+rmse", or "magnitude" (U7a's: L1 between magnitudes of spectrograms)
     hop_frames     least frames of a window that a valid network keeps; default: the paper's
     micro_batch    windows computed at once; more than that are accumulated
     precision      "float32", or "bfloat16" for the convolutions
@@ -146,7 +151,7 @@ class Recipe:
     hold_out: int = 0
     augmentation: Augmentation = Augmentation()
     schedule: Schedule = Schedule()
-    loss: Literal["mse", "l1", "l1+rmse"] = "mse"
+    loss: Literal["mse", "l1", "l1+rmse", "magnitude"] = "mse"
     hop_frames: int | None = None
     micro_batch: int = 16
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -160,7 +165,7 @@ class Recipe:
             raise ConfigError("data: no folder to train on; give at least one")
         if any(data.weight <= 0 for data in self.data):
             raise ConfigError("data.weight: must be positive; leave a folder out instead of giving it no weight")
-        for name, allowed in (("loss", ("mse", "l1", "l1+rmse")), ("precision", ("float32", "bfloat16"))):
+        for name, allowed in (("loss", ("mse", "l1", "l1+rmse", "magnitude")), ("precision", ("float32", "bfloat16"))):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name}: found {getattr(self, name)!r}; choose {', '.join(allowed)}")
         if self.schedule.kind == "paper" and not self.validation and not self.hold_out:
@@ -177,11 +182,12 @@ class Recipe:
             from waveunet_cli.checkpoint import load_checkpoint
 
             base = load_checkpoint(Path(self.model)).config
-        elif self.model in VARIANTS:
-            base = VARIANTS[self.model]
+        elif self.model in ARCHITECTURES:
+            base = ARCHITECTURES[self.model]
         else:
             raise ConfigError(
-                f"model: {self.model!r} is no variant; choose {', '.join(VARIANTS)}, or the path of a .safetensors file"
+                f"model: {self.model!r} is no architecture; choose {', '.join(ARCHITECTURES)}, or the path of a "
+                ".safetensors file"
             )
         return replace(base, **_checked(type(base), self.architecture, "architecture"))  # type: ignore[type-var]
 
@@ -210,6 +216,8 @@ def recipe_from(values: Mapping[str, Any], root: Path = Path()) -> Recipe:
         )
     for name, kind in (("augmentation", Augmentation), ("schedule", Schedule)):
         known[name] = _build(kind, known.get(name, {}), name)
+    if isinstance(known.get("model"), str):
+        known.setdefault("loss", LOSS_OF.get(known["model"], "mse"))
     return _build(Recipe, known, "recipe")
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from waveunet_cli.checkpoint import Config
 from waveunet_cli.training.dataset import Reader, Track
 from waveunet_cli.training.loss import Loss
+from waveunet_cli.training.network import Trainable
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,15 @@ class Score:
 
 @torch.no_grad()
 def validate(
-    network: Callable[[Tensor], Tensor],
+    trainable: Trainable,
+    compute: Callable[[Tensor], Tensor],
     config: Config,
     tracks: Sequence[Track],
     loss: Loss,
     hop_frames: int | None,
     device: torch.device,
 ) -> Score:
-    """Score a network (B, C, t) → (B, S, C, t − 2·context). Raises AudioReadError."""
+    """Score a network; `compute` is its `trainable` with the weights to judge. Raises AudioReadError."""
     reader = Reader(config.sample_rate, config.channels)
     window = config.window(hop_frames)
     total, frames = 0.0, 0
@@ -42,9 +44,14 @@ def validate(
         for start in range(0, length, window.hop):
             x = reader.read(track, config.sources, start - window.context, window.input).to(device)  # (S, C, t)
             kept = min(window.hop, length - start)
+            mixture = x.sum(0)[None]
+            given = compute(mixture)  # samples or magnitudes
+            wanted = trainable.wanted(x[None], given)
+            if not trainable.magnitudes:  # beyond the end there is nothing to judge
+                given, wanted = given[..., :kept], wanted[..., :kept]
+            total += float(loss(given, wanted)) * kept
             truth = x[None, ..., window.context : window.context + kept]  # (1, S, C, kept)
-            estimate = network(x.sum(0)[None])[..., :kept]
-            total += float(loss(estimate, truth)) * kept
+            estimate = trainable.samples(given, mixture)[..., :kept]
             frames += kept
             energy += truth.double().square().sum((0, 2, 3)).cpu()
             error += (estimate - truth).double().square().sum((0, 2, 3)).cpu()
