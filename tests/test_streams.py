@@ -85,6 +85,18 @@ def test_twelve_levels(upsampling):
         assert_same(through(stream, x, (9001,)), expected)
 
 
+@pytest.mark.parametrize("config", VALID, ids=str)
+def test_a_sample_reaches_no_further_than_the_geometry_says(config):
+    network, reach, frames = network_of(config), config.window(1).reach, 3000
+    x = noise(1, config.channels, frames)
+    for at in (0, frames // 2, frames // 2 + 1, frames - 1):
+        y = x.clone()
+        y[..., at] += 1
+        changed = (whole(network, x) != whole(network, y)).any(dim=(0, 1, 2)).nonzero()
+        assert len(changed)
+        assert at - reach <= changed.min() and changed.max() <= at + reach  # noqa: PT018
+
+
 def test_a_long_song_moves_its_lines_often():
     network = NETWORKS[1]
     x = noise(2, 2, 3000)
