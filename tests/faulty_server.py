@@ -20,6 +20,7 @@ class Fault:
     no_validator: bool = False
     no_length: bool = False
     dribble: bool = False  # a few bytes at a time
+    silent_until: threading.Event | None = None  # after `stop_after` bytes, before the connection breaks off
 
 
 class Server:
@@ -74,6 +75,8 @@ class Server:
         for first in range(0, len(sent), step):
             handler.wfile.write(sent[first : first + step])
             handler.wfile.flush()
+        if fault.silent_until:
+            fault.silent_until.wait()
         handler.close_connection = True
 
     @staticmethod

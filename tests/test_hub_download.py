@@ -5,6 +5,7 @@ import re
 import shutil
 import ssl
 import subprocess
+import threading
 from collections import namedtuple
 from email.utils import formatdate
 
@@ -14,7 +15,7 @@ from faulty_server import Fault, serving
 from waveunet_cli.errors import DownloadError
 from waveunet_cli.hub import download as download_module
 from waveunet_cli.hub.cards import File
-from waveunet_cli.hub.download import Downloader, verified
+from waveunet_cli.hub.download import CHUNK_BYTES, Downloader, verified
 
 BODY = bytes(range(256)) * 40  # 10 240 bytes
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -226,6 +227,18 @@ def test_a_slow_server_is_waited_for(server, fetch, sleeps):
     server.always["/a"] = Fault(dribble=True)
     assert fetch(KNOWN, server.url("/a")) == BODY
     assert sleeps == []
+
+
+def test_a_server_that_falls_silent_is_not_waited_for_for_ever(server, fetch, sleeps, monkeypatch):
+    monkeypatch.setattr(download_module, "TIMEOUT_SECONDS", (10.0, 0.2))
+    over = threading.Event()
+    server.files["/a"] = long = BODY * 20
+    server.faults["/a"] = [Fault(stop_after=100_000, silent_until=over)]
+    assert fetch(File("weights.bin", expected_size=len(long)), server.url("/a")) == long
+    over.set()
+    whole_chunks = 100_000 // CHUNK_BYTES * CHUNK_BYTES
+    assert [headers.get("Range") for headers in server.asked("/a")] == [None, f"bytes={whole_chunks}-"]
+    assert sleeps == [1.0]
 
 
 def test_an_unasked_compression_is_refused(server, fetch):

@@ -109,7 +109,7 @@ def test_a_model_of_a_registry_opens_by_name_and_computes_what_the_reference_doe
     out = model.network(torch.from_numpy(reference["mixture"].T)[None])[0]  # (S, C, t)
     for name, stem in zip(model.config.sources, out, strict=True):
         assert np.abs(stem.clamp(-1, 1).numpy().T - reference[name]).max() <= 5e-6
-    assert told[0] == f"lab-m5: downloading 3 MB from {server.address[7:]}; licence: CC0-1.0"
+    assert told[0] == f"lab-m5: downloading 3.4 MB from {server.address[7:]}; licence: CC0-1.0"
     assert [headers.get("Range") for headers in server.asked(f"/{DATA}")] == [None, "bytes=1000000-"]
 
     asked = len(server.requests)
@@ -232,7 +232,7 @@ def test_two_processes_fetch_once(server, tmp_path, monkeypatch):
     assert [process.returncode for process in both] == [0, 0], said
     assert len(server.asked(f"/{DATA}")) == 1
     assert len(server.asked(f"/{INDEX}")) == 2  # the 503, then the file
-    assert sorted("downloading 3 MB" in text for text in said) == [False, True]
+    assert sorted("downloading 3.4 MB" in text for text in said) == [False, True]
     assert load_model("lab-m5", offline=True).config.filters == 4
 
 
@@ -310,6 +310,7 @@ def test_a_folder_of_cards_needs_no_network(server, catalogue, tmp_path, monkeyp
     for name in (INDEX, DATA):
         (folder / name).write_bytes((GOLDEN / name).read_bytes())
     (folder / "lab-m5.toml").write_bytes(server.files["/cards/lab-m5.toml"])
+    (folder / "index.toml").write_bytes(server.files["/cards/index.toml"])  # so that it can also be served
     monkeypatch.setenv("WAVEUNET_MODELS", str(folder))
     assert load_model("lab-m5", offline=True).config.filters == 4
 
@@ -470,7 +471,7 @@ def test_the_command_line_downloads_and_keeps_stdout_clean(server, capsys, monke
     assert done.value.code == 0
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.splitlines()[-1].startswith("lab-m5: downloading 3 MB from 127.0.0.1")  # and no bar: no terminal
+    assert err.splitlines()[-1].startswith("lab-m5: downloading 3.4 MB from 127.0.0.1")  # and no bar: no terminal
 
 
 def test_a_port_is_compared_with_its_card_by_what_both_know(server, catalogue):

@@ -11,7 +11,7 @@ import click
 
 from waveunet_cli.errors import ModelNotFoundError, WaveUNetError
 from waveunet_cli.hub import Cache, Catalogue, Downloader, Entry
-from waveunet_cli.hub.cards import STEM
+from waveunet_cli.hub.cards import STEM, megabytes
 from waveunet_cli.hub.install import ImportOptions
 
 registry_option = click.option(
@@ -226,7 +226,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
         entry.name,
         ",".join(known.stems),
         f"{known.sample_rate / 1000:g}k {'stereo' if known.channels == 2 else 'mono'}",
-        f"{about}{entry.size / 1e6:.{0 if entry.size >= 10e6 else 1}f} MB",
+        f"{about}{megabytes(entry.size)}",
         entry.state,
         known.licence.split(" (")[0],
         f"{figures} dB ({best.dataset}, {best.aggregation})" if best else "-",

@@ -157,6 +157,11 @@ class Card:
         return sum(file.shown_size for file in self.files)
 
 
+def megabytes(size_bytes: int) -> str:
+    """A size for people: 0.4 MB, 123 MB."""
+    return f"{size_bytes / 1e6:.{1 if size_bytes < 10e6 else 0}f} MB"
+
+
 def is_url(text: str) -> bool:
     """Whether a text is an address that can be fetched."""
     try:

@@ -11,7 +11,7 @@ from waveunet_cli.config import WaveUNetConfig
 from waveunet_cli.errors import CheckpointError, ConfigError, DownloadError, WaveUNetError
 from waveunet_cli.hub.archive import extract
 from waveunet_cli.hub.cache import Cache, Record, sha256_of
-from waveunet_cli.hub.cards import NAME, STEM, Card, File, is_url
+from waveunet_cli.hub.cards import NAME, STEM, Card, File, is_url, megabytes
 from waveunet_cli.hub.download import Downloader, require_space, verified
 from waveunet_cli.hub.registry import local_files
 
@@ -91,7 +91,7 @@ class Installer:
             return
         about = "" if all(file.size for file in card.files) else "about "
         self._downloader.notify(
-            f"{card.name}: downloading {about}{card.size / 1e6:.0f} MB from {' or '.join(dict.fromkeys(hosts))}; "
+            f"{card.name}: downloading {about}{megabytes(card.size)} from {' or '.join(dict.fromkeys(hosts))}; "
             f"licence: {card.licence}"
         )
         require_space(folder, 2 * card.size)  # the files, and what they are converted to

@@ -1,9 +1,9 @@
 """Where cards come from: those shipped with the package, and a registry of the user's own.
 
 A registry is a folder of cards, or an address: `<address>/index.toml` lists them, `cards = ["a.toml", "b.toml"]`,
-and they lie beside it. A file without addresses of its own lies beside its card in either case. A registry adds
-models; a card with the name of a shipped one is refused, so that a name never silently means another model.
-The last copy of an addressed registry serves when it cannot be reached.
+and they lie beside it; a folder that is also served may hold that index too. A file without addresses of its own lies
+beside its card in either case. A registry adds models; a card with the name of a shipped one is refused, so that a
+name never silently means another model. The last copy of an addressed registry serves when it cannot be reached.
 """
 
 import os
@@ -18,6 +18,7 @@ from waveunet_cli.hub.cache import Cache
 from waveunet_cli.hub.cards import Card, File, is_url, parse_card, read_card
 from waveunet_cli.hub.download import Downloader
 
+INDEX = "index.toml"
 CARD_BYTES = 50_000  # twice this is the most that is read
 
 
@@ -30,7 +31,7 @@ def shipped_folder() -> Path:
 
 def folder_cards(folder: Path) -> dict[str, Card]:
     """Every card of a folder by name, sorted; raises ConfigError for an unreadable one."""
-    return {path.stem: read_card(path) for path in sorted(folder.glob("*.toml"))}
+    return {path.stem: read_card(path) for path in sorted(folder.glob("*.toml")) if path.name != INDEX}
 
 
 def registry_cards(registry: str | None, cache: Cache, downloader: Downloader) -> dict[str, Card]:
@@ -81,7 +82,7 @@ def _fetched_cards(address: str, cache: Cache, downloader: Downloader) -> dict[s
     with cache.lock(f"_{last.name}"):
         shutil.rmtree(fresh, ignore_errors=True)
         try:
-            for name in _listed(_fetched_text("index.toml", address, fresh, downloader), address):
+            for name in _listed(_fetched_text(INDEX, address, fresh, downloader), address):
                 _fetched_text(name, address, fresh, downloader)
             shutil.rmtree(last, ignore_errors=True)
             fresh.rename(last)
@@ -89,7 +90,7 @@ def _fetched_cards(address: str, cache: Cache, downloader: Downloader) -> dict[s
             if not last.is_dir():
                 raise
             downloader.notify(f"{address}: {error}; its last copy serves")
-        names = _listed((last / "index.toml").read_text(encoding="utf-8"), address)
+        names = _listed((last / INDEX).read_text(encoding="utf-8"), address)
         texts = {name: (last / name).read_text(encoding="utf-8") for name in names}
     cards = [parse_card(text, where=address + name, origin=address) for name, text in texts.items()]
     return {card.name: card for card in cards}
