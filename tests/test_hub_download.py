@@ -275,7 +275,7 @@ def test_offline_asks_nobody(server, fetch, monkeypatch, by_environment):
 def test_a_full_disk_is_noticed_before_anything_is_written(server, fetch, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(download_module.shutil, "disk_usage", lambda _: usage(10**9, 10**9, len(BODY) - 1))
-    with pytest.raises(DownloadError, match=r"0 MB needed, 0 MB free; .*WAVEUNET_CACHE"):
+    with pytest.raises(DownloadError, match=r"0\.0 MB needed, 0\.0 MB free; .*WAVEUNET_CACHE"):
         fetch(KNOWN, server.url("/a"))
     assert list(tmp_path.iterdir()) == []
 
@@ -285,6 +285,15 @@ def test_a_proxy_from_the_environment_is_used(server, fetch, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "")
     server.files["http://models.invalid/a"] = BODY  # a proxy is asked for the whole address
     assert fetch(KNOWN, "http://models.invalid/a") == BODY
+
+
+def test_a_proxy_that_is_not_there_is_one_line(fetch, monkeypatch):
+    with serving() as gone:
+        monkeypatch.setenv("HTTP_PROXY", gone.address)
+    monkeypatch.setenv("NO_PROXY", "")
+    with pytest.raises(DownloadError, match=r"\(models\.invalid: the proxy: Failed to [^(]*; given up") as error:
+        fetch(KNOWN, "http://models.invalid/a")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")

@@ -31,7 +31,7 @@ from urllib.parse import urlsplit
 
 from waveunet_cli import __version__
 from waveunet_cli.errors import DownloadError
-from waveunet_cli.hub.cards import File
+from waveunet_cli.hub.cards import File, megabytes
 
 if TYPE_CHECKING:
     from requests import Response, Session
@@ -246,7 +246,7 @@ def require_space(folder: Path, needed_bytes: int) -> None:
     free_bytes = shutil.disk_usage(folder).free
     if needed_bytes > free_bytes:
         raise DownloadError(
-            f"{folder}: {needed_bytes / 1e6:.0f} MB needed, {free_bytes / 1e6:.0f} MB free; "
+            f"{folder}: {megabytes(needed_bytes)} needed, {megabytes(free_bytes)} free; "
             "make room, or set WAVEUNET_CACHE to a folder on another disk"
         )
 
@@ -312,6 +312,10 @@ def _size_text(file: File) -> str:
 
 def _reason(error: Exception) -> str:
     """One line for what requests wraps: of "Pool(…): Max retries exceeded … (Caused by …)" only the cause."""
+    import requests
+
     cause = getattr(error.args[0] if error.args else None, "reason", None) or error
+    cause = getattr(cause, "original_error", cause)  # of a proxy
     text = " ".join(str(cause).split()) or type(cause).__name__
-    return re.sub(r"^\w+\(host='[^']*', port=\d+\): ", "", text)
+    proxy = "the proxy: " if isinstance(error, requests.exceptions.ProxyError) else ""
+    return proxy + re.sub(r"^\w+\(host='[^']*', port=\d+\): ", "", text)
