@@ -2,15 +2,20 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
+from tf1_bundle import tensors_of, write_bundle
 from waveunet_cli.cli import main
 from waveunet_cli.cli.models import command
+from waveunet_cli.config import M5
 
 GOLDEN = Path(__file__).parent / "golden" / "tf" / "M5"
 
@@ -132,6 +137,49 @@ def test_a_model_that_is_not_here_is_an_error_in_one_line(run, arguments):
     assert out == ""
     assert err.startswith("Error: m4: ")
     assert err.count("\n") == 1
+
+
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def damaged(folder, kind):
+    tensors, kernel = tensors_of(replace(M5, levels=1, filters=2)), "separator/conv1d/kernel"
+    if kind == "NaN":
+        tensors[kernel][3] = np.nan
+    elif kind == "float64":
+        tensors[kernel] = tensors[kernel].astype(np.float64)
+    elif kind == "pickle":
+        (folder / "model").write_bytes(pickle.dumps({"model_state_dict": Trap(folder / "it ran")}))
+        return folder / "model"
+    prefix = write_bundle(folder / "m-1", tensors)
+    if kind == "truncated":
+        data = folder / "m-1.data-00000-of-00001"
+        data.write_bytes(data.read_bytes()[:-1])
+    return prefix
+
+
+@pytest.mark.parametrize(
+    ("kind", "complaint"),
+    [
+        ("NaN", "holds NaN"),
+        ("float64", "no whole float32 tensor"),
+        ("truncated", "truncated or of another checkpoint"),
+        ("pickle", "nothing in it was run"),
+    ],
+)
+def test_what_is_not_what_it_claims_is_refused_in_one_line_and_never_run(run, tmp_path, kind, complaint):
+    code, out, err = run("import", damaged(tmp_path, kind), "--name", "mine")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert complaint in err
+    assert not (tmp_path / "it ran").exists()
+    assert run("path", "mine")[0] == 2
 
 
 def test_every_option_and_command_has_help():
