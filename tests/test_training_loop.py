@@ -10,13 +10,17 @@ from safetensors.torch import load_file
 
 from training_songs import RATE_HZ, recipe_values, write_songs
 from waveunet_cli import Separator
-from waveunet_cli.checkpoint import load_checkpoint, save_checkpoint
+from waveunet_cli.checkpoint import build_network, load_checkpoint, save_checkpoint
 from waveunet_cli.errors import CheckpointError, ConfigError, WaveUNetError
 from waveunet_cli.training import loop, state
+from waveunet_cli.training.dataset import Reader
 from waveunet_cli.training.log import Log
 from waveunet_cli.training.loop import MODEL, STATE, gather, train
+from waveunet_cli.training.loss import l1
+from waveunet_cli.training.network import Trainable
 from waveunet_cli.training.recipe import recipe_from
 from waveunet_cli.training.schedule import Progress
+from waveunet_cli.training.validate import validate
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +75,14 @@ def test_accumulated_gradients_are_those_of_the_batch(songs: Path, tmp_path: Pat
         if name.startswith("first."):  # after one step, a tenth of the gradient
             scale = float(one[name].abs().max())
             torch.testing.assert_close(two[name] / scale, one[name] / scale, rtol=0, atol=1e-5)
+
+
+def test_gradients_are_clipped(songs: Path, tmp_path: Path) -> None:
+    schedule = {"kind": "budget", "steps": 1, "batch": 2, "clip_norm": 1e-3, "betas": [0.5, 0.9]}
+    run(recipe_values(songs, schedule=schedule), tmp_path / "out")
+    first = [moment for name, moment in load_file(tmp_path / "out" / STATE).items() if name.startswith("first.")]
+    norm = torch.cat([2 * moment.flatten() for moment in first]).norm()  # after one step, half of the gradient
+    assert float(norm) == pytest.approx(1e-3, rel=1e-3)
 
 
 def test_the_loss_falls(songs: Path, tmp_path: Path) -> None:
@@ -146,6 +158,23 @@ def test_validation_is_on_whole_songs_held_out(songs: Path, tmp_path: Path) -> N
     scores = [entry for entry in entries(tmp_path / "out") if "validation_loss" in entry]
     assert [entry["step"] for entry in scores] == [3, 6]
     assert {"sdr_db/accompaniment", "sdr_db/vocals"} <= scores[0].keys()
+
+
+def test_the_excerpt_is_from_the_middle_of_the_first_song(songs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipe_from(recipe_values(songs, hold_out=1))
+    config = recipe.config()
+    (track,) = gather(recipe, config).validation
+    trainable = Trainable(build_network(config))
+    monkeypatch.setattr("waveunet_cli.training.validate.EXCERPT_SECONDS", 0.1)
+    with torch.no_grad():
+        score = validate(trainable, trainable, config, [track], l1, recipe.hop_frames, torch.device("cpu"))
+    assert score.excerpt is not None
+    frames = score.excerpt.truth.shape[-1]
+    assert 0.1 * RATE_HZ <= frames < track.frames // 2
+    whole = Reader(RATE_HZ, 2).read(track, config.sources, 0, track.frames)
+    start = next(s for s in range(0, track.frames, 8) if torch.equal(whole[..., s : s + frames], score.excerpt.truth))
+    assert abs(start + frames // 2 - track.frames // 2) <= config.window(recipe.hop_frames).hop
+    assert score.excerpt.estimate.shape == score.excerpt.truth.shape
 
 
 def test_goes_on_from_a_checkpoint(songs: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from training_songs import RATE_HZ, write_songs, write_stem
@@ -20,7 +21,7 @@ FRAMES, CONTEXT = 1000, 300
 
 
 def mixer_of(*folders: Data, settings: Augmentation = PLAIN, seed: int = 0, frames: int = FRAMES) -> Mixer:
-    pools = [Pool(find_tracks(data, CONFIG.sources)[0], data.weight) for data in folders]
+    pools = [Pool(find_tracks(d, CONFIG.sources)[0], d.weight, d.weights, d.reverb) for d in folders]
     return Mixer(CONFIG, pools, settings, frames, CONTEXT, seed)
 
 
@@ -69,8 +70,10 @@ def test_a_remix_takes_the_sources_from_anywhere(songs: Path) -> None:
 
 def test_window_n_depends_on_seed_and_n_only(songs: Path) -> None:
     settings = Augmentation(
-        remix=0.5, swap=0.5, polarity=0.5, silence=0.2, speed=0.5, equalise=0.5, reverb=0.5, levels_db={"vocals": -20.0}
-    )
+        remix=0.5, swap=0.5, polarity=0.5, silence=0.2, speed=0.5, equalise=0.5, reverb=0.5, heard=0.5,
+        levels_db={"vocals": -20.0}, doubled=0.5, limit=0.5, files_spread_db=2.0, full_scale=True,
+        song_gains_db={"vocals": 3.0},
+    )  # fmt: skip
     one, two = mixer_of(Data(songs), settings=settings), mixer_of(Data(songs), settings=settings)
     expected = torch.stack([one.draw(number) for number in range(8)])
     assert torch.equal(torch.cat(list(windows(two, range(8), size=2, workers=3))), expected)
@@ -100,6 +103,88 @@ def test_silence_takes_one_source_away(songs: Path) -> None:
     mixer = mixer_of(Data(songs), settings=replace(PLAIN, silence=1.0))
     silent = [tuple(bool((source == 0).all()) for source in mixer.draw(number)) for number in range(10)]
     assert set(silent) == {(True, False), (False, True)}
+
+
+def test_silence_may_be_for_some_sources_only(songs: Path) -> None:
+    mixer = mixer_of(Data(songs), settings=replace(PLAIN, silence=1.0, silence_sources=("vocals",)))
+    assert all(not mixer.draw(number)[1].any() for number in range(8))
+
+
+def test_gains_within_a_song(songs: Path) -> None:
+    settings = replace(PLAIN, song_gains_db={"vocals": 6.0}, spread_db=0.0)
+    plain, x = mixer_of(Data(songs)).draw(3), mixer_of(Data(songs), settings=settings).draw(3)
+    torch.testing.assert_close(x, plain * torch.tensor([1.0, 10**0.3])[:, None, None])
+
+
+def test_files_of_a_source_get_gains_of_their_own(songs: Path) -> None:
+    plain = mixer_of(Data(songs)).draw(3)
+    x = mixer_of(Data(songs), settings=replace(PLAIN, files_spread_db=6.0)).draw(3)
+    torch.testing.assert_close(x[1], plain[1])  # vocals are one file
+    ratios = x[0][plain[0] != 0] / plain[0][plain[0] != 0]
+    assert float(ratios.std()) > 0.05
+
+
+def test_looks_for_where_a_source_sounds(tmp_path: Path) -> None:
+    folder = write_songs(tmp_path / "songs", ["s"], frames=40_000)
+    vocals = np.zeros((40_000, 2))
+    vocals[10_000:20_000] = 0.1
+    soundfile.write(folder / "s" / "vocals.wav", vocals, RATE_HZ, subtype="PCM_16")
+    for remix in (0.0, 1.0):
+        for heard, low, high in ((0.0, 3, 14), (1.0, 22, 30)):
+            mixer = mixer_of(Data(folder), settings=replace(PLAIN, remix=remix, heard=heard))
+            assert low <= sum(bool(mixer.draw(number)[1].any()) for number in range(30)) <= high
+
+
+def test_a_second_voice_is_no_louder_than_the_first(songs: Path) -> None:
+    settings = replace(PLAIN, doubled=1.0)
+    for number in range(5):
+        x, plain = mixer_of(Data(songs), settings=settings).draw(number), mixer_of(Data(songs)).draw(number)
+        torch.testing.assert_close(x[0], plain[0])
+        assert 0.0 < augment.loudness(x[1] - plain[1]) <= 1.2 * augment.loudness(plain[1])
+
+
+def test_a_limiter_bounds_the_mixture_by_one_gain_for_all(songs: Path) -> None:
+    loud = replace(PLAIN, gain=(20.0, 20.0))
+    plain = mixer_of(Data(songs), settings=loud).draw(2)
+    x = mixer_of(Data(songs), settings=replace(loud, limit=1.0)).draw(2)
+    assert float(plain.sum(0).abs().max()) > 2
+    assert float(x.sum(0).abs().max()) <= 1
+    gains = x / plain
+    torch.testing.assert_close(gains[0][plain.abs().min(0).values > 0.1], gains[1][plain.abs().min(0).values > 0.1])
+    turned_down = mixer_of(Data(songs), settings=replace(loud, full_scale=True)).draw(2)
+    torch.testing.assert_close(turned_down, plain / float(plain.sum(0).abs().max()))
+    quiet = mixer_of(Data(songs), settings=replace(PLAIN, full_scale=True)).draw(2)
+    torch.testing.assert_close(quiet, mixer_of(Data(songs)).draw(2))
+
+
+def test_weights_for_one_use_go_before_the_others(tmp_path: Path) -> None:
+    real, rendered = write_songs(tmp_path / "real", ["a"]), write_songs(tmp_path / "rendered", ["b"])
+    folders = (Data(real, weights={"accompaniment": 0.0}), Data(rendered, weights={"song": 0.0, "vocals": 0.0}))
+    wholes = {**everything(real), **everything(rendered)}
+    for remix, sources in ((0.0, {0: "a", 1: "a"}), (1.0, {0: "b", 1: "a"})):
+        mixer = mixer_of(*folders, settings=replace(PLAIN, remix=remix))
+        for number in range(5):
+            x = mixer.draw(number).numpy()
+            for s, song in sources.items():
+                (whole,) = (w for name, w in wholes.items() if Path(name).name == song)
+                assert where(x[s], whole[s]) is not None
+
+
+def test_a_folder_may_have_reverberation_of_its_own(songs: Path) -> None:
+    settings = replace(PLAIN, reverb=1.0, reverb_sources=CONFIG.sources)
+    plain = mixer_of(Data(songs)).draw(4)
+    torch.testing.assert_close(mixer_of(Data(songs, reverb=0.0), settings=settings).draw(4), plain)
+    assert not torch.allclose(mixer_of(Data(songs), settings=settings).draw(4), plain)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"levels_db": {"kazoo": -20.0}}, {"song_gains_db": {"kazoo": 0.0}}, {"silence_sources": ("kazoo",)}]
+)
+def test_refuses_settings_for_sources_that_are_not_there(songs: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="'kazoo' is none of the model's sources"):
+        mixer_of(Data(songs), settings=replace(PLAIN, **changes))
+    with pytest.raises(ConfigError, match="'kazoo' is none of the model's sources"):
+        mixer_of(Data(songs, weights={"kazoo": 1.0}))
 
 
 def test_levels_of_a_remix(songs: Path) -> None:

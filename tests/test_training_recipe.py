@@ -83,6 +83,11 @@ def test_architectures_have_names(model: str, config: object, loss: str) -> None
         ({"precision": "float8"}, "choose float32, bfloat16"),
         ({"workers": 0}, "workers: found 0"),
         ({"data": [{"path": "a", "weight": -1.0}]}, "data.weight"),
+        ({"data": [{"path": "a", "weights": {"song": -1.0}}]}, "data.weight"),
+        ({"data": [{"path": "a", "reverb": 2.0}]}, "data.reverb"),
+        ({"augmentation": {"limit": 2.0}}, "augmentation.limit: found 2.0"),
+        ({"schedule": {"betas": [0.9, 1.0]}}, "schedule.betas"),
+        ({"schedule": {"clip_norm": -1.0}}, "clip_norm"),
     ],
 )
 def test_refuses_what_makes_no_sense(values: dict[str, Any], message: str) -> None:

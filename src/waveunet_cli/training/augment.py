@@ -17,6 +17,8 @@ EQUALISER_HZ = (20, 120, 500, 2000, 6000, 22_050)
 FFT_STEP_FRAMES = 256  # lengths are multiples of this, which have fast transforms
 SILENT = 1e-6  # mean square of a block that counts as silent: −60 dB
 BLOCK_FRAMES = 4096
+HEARD = 0.005  # root mean square of what counts as sounding: −46 dB
+LIMITER_DRIVE = (1.0, 2.2)
 
 
 def happens(rng: np.random.Generator, probability: float) -> bool:
@@ -80,6 +82,13 @@ def shape(
         spectrum = spectrum * reverberation(rng, x.shape[0], out_frames, rate_hz)
     shaped: Tensor = torch.fft.irfft(spectrum, out_frames)
     return shaped
+
+
+def limiter(rng: np.random.Generator, mixture: Tensor) -> Tensor:
+    """The gain (C, t) that a limiter, tanh after a random drive, gives to each sample of a mixture (C, t)."""
+    driven = mixture * rng.uniform(*LIMITER_DRIVE)
+    # tanh(d·x) / (d·x), and its limit 1 where there is next to nothing
+    return torch.where(driven.abs() > 1e-3, torch.tanh(driven) / driven, 1.0)
 
 
 def loudness(x: Tensor) -> float:

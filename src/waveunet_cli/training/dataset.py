@@ -5,7 +5,7 @@ but the vocals, and `mixture` everything. Songs that lack a source, or whose ste
 and left out.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import ceil, gcd
@@ -123,14 +123,21 @@ class Reader:
         self._channels = channels
         self._whole = cache(_read_whole) if in_memory else None
 
-    def read(self, track: Track, sources: Iterable[str], start: int, frames: int) -> Tensor:
+    def read(
+        self,
+        track: Track,
+        sources: Iterable[str],
+        start: int,
+        frames: int,
+        gain: Callable[[Path], float] = lambda path: 1.0,
+    ) -> Tensor:
         """(S, C, frames) from frame `start` of the track, both at the model's rate; zeros beyond the ends.
 
-        Raises AudioReadError where a file cannot be read.
+        `gain` is that of each file. Raises AudioReadError where a file cannot be read.
         """
         own = track.sample_rate_hz
         if own == self._sample_rate_hz:
-            return self._stack(track, sources, start, frames)
+            return self._stack(track, sources, start, frames, gain)
         # What is read starts at a frame that both rates have: cycle_in frames of the file last as long as cycle_out.
         common = gcd(own, self._sample_rate_hz)
         cycle_in, cycle_out = own // common, self._sample_rate_hz // common
@@ -138,11 +145,15 @@ class Reader:
         cycles = start // cycle_out - -(-reach // cycle_in)
         skip = start - cycles * cycle_out
         count = -(-(skip + frames) * cycle_in // cycle_out) + reach
-        x = self._stack(track, sources, cycles * cycle_in, count)
+        x = self._stack(track, sources, cycles * cycle_in, count, gain)
         return resample(x, own, self._sample_rate_hz)[..., skip : skip + frames]
 
-    def _stack(self, track: Track, sources: Iterable[str], start: int, frames: int) -> Tensor:
-        return torch.stack([sum_of([self._file(p, track, start, frames) for p in track.sources[s]]) for s in sources])
+    def _stack(
+        self, track: Track, sources: Iterable[str], start: int, frames: int, gain: Callable[[Path], float]
+    ) -> Tensor:
+        return torch.stack(
+            [sum_of([self._file(p, track, start, frames) * gain(p) for p in track.sources[s]]) for s in sources]
+        )
 
     def _file(self, path: Path, track: Track, start: int, frames: int) -> Tensor:
         lo, hi = max(0, start), max(0, start, min(track.frames, start + frames))  # what the file has of it

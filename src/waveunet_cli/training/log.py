@@ -1,4 +1,7 @@
-"""What a training tells: a bar on standard error, a line of JSON an entry in log.jsonl, and TensorBoard if wanted."""
+"""What a training tells: a bar on standard error, a line of JSON an entry in log.jsonl, and TensorBoard if wanted.
+
+TensorBoard gets curves, and sound and spectrograms of an excerpt.
+"""
 
 import json
 import sys
@@ -7,14 +10,17 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.training.recipe import Recipe
 from waveunet_cli.training.schedule import Progress, share_done
-from waveunet_cli.training.validate import Score
+from waveunet_cli.training.validate import Excerpt, Score
 
 STEPS_PER_LINE = 20
+PICTURE_FFT_FRAMES = 1024
 
 
 class Log:
@@ -23,7 +29,9 @@ class Log:
     def __init__(self, recipe: Recipe, out: Path, sample_rate_hz: int, quiet: bool, tensorboard: bool) -> None:
         self._schedule = recipe.schedule
         self._sample_rate_hz = sample_rate_hz
+        self._sources = recipe.config().sources
         self._writer = _summary_writer(out) if tensorboard else None
+        self._heard_truth = False
         self._path = out / "log.jsonl"
         self._bar = tqdm(disable=True if quiet else None, total=recipe.schedule.steps, unit="step", dynamic_ncols=True)
         self._quiet = quiet
@@ -59,9 +67,26 @@ class Log:
     def validated(self, progress: Progress, score: Score) -> None:
         """A validation: loss, and the SDR of each source."""
         self._write(progress, {"validation_loss": score.loss, **{f"sdr_db/{s}": v for s, v in score.sdr_db.items()}})
+        if self._writer is not None and score.excerpt is not None:
+            self._show(self._writer, progress.step, score.excerpt)
         if not self._quiet:
             sdr = ", ".join(f"{source} {value:.2f} dB" for source, value in score.sdr_db.items())
             tqdm.write(f"epoch {progress.epoch}: validation loss {score.loss:.5f}, SDR {sdr}", file=sys.stderr)
+
+    def _show(self, writer: Any, step: int, excerpt: Excerpt) -> None:
+        """Sound and spectrograms (true above, estimated below) of each source; what stays the same only once."""
+        for source, truth, estimate in zip(self._sources, excerpt.truth, excerpt.estimate, strict=True):
+            pictures = [spectrogram_picture(truth), spectrogram_picture(estimate)]
+            writer.add_image(f"spectrogram/{source}", torch.cat(pictures, 1), step)
+            self._play(writer, f"estimate/{source}", estimate, step)
+            if not self._heard_truth:
+                self._play(writer, f"truth/{source}", truth, step)
+        if not self._heard_truth:
+            self._play(writer, "mixture", excerpt.truth.sum(0), step)
+        self._heard_truth = True
+
+    def _play(self, writer: Any, name: str, x: Tensor, step: int) -> None:
+        writer.add_audio(name, x.mean(0, keepdim=True).clamp(-1, 1), step, self._sample_rate_hz)
 
     def _write(self, progress: Progress, values: Mapping[str, float]) -> None:
         entry: dict[str, Any] = {"step": progress.step, "seconds": round(progress.seconds, 3)}
@@ -71,6 +96,15 @@ class Log:
         if self._writer is not None:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, progress.step)
+
+
+def spectrogram_picture(x: Tensor) -> Tensor:
+    """Levels of (C, t) as grey, (1, bins, n) from 0 to 1: low frequencies at the bottom, −100 dB to 0 dB full scale."""
+    size = min(PICTURE_FFT_FRAMES, x.shape[-1])
+    window = torch.hann_window(size)
+    spectrum = torch.stft(x.mean(0), size, size // 2, window=window, center=False, return_complex=True)
+    decibels = 20 * torch.log10(spectrum.abs() * (2 / float(window.sum())) + 1e-9)
+    return ((decibels + 100) / 100).clamp(0, 1).flip(0)[None]
 
 
 def _summary_writer(out: Path) -> Any:

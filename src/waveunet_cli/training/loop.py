@@ -7,7 +7,7 @@ state gives, bit for bit, what it would have given uninterrupted (on the same ma
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -53,7 +53,7 @@ def gather(recipe: Recipe, config: Config) -> Material:
     pools, validation, left_out = [], [], []
     for data in recipe.data:
         tracks, problems = find_tracks(data, config.sources)
-        pools.append(Pool(tracks, data.weight))
+        pools.append(Pool(tracks, data.weight, data.weights, data.reverb))
         left_out += problems
     for data in recipe.validation:
         tracks, problems = find_tracks(data, config.sources)
@@ -66,7 +66,7 @@ def gather(recipe: Recipe, config: Config) -> Material:
         chosen = np.random.default_rng(recipe.seed).choice(len(songs), recipe.hold_out, replace=False)
         held = {songs[i].name for i in chosen}
         validation += [t for t in songs if t.name in held]
-        pools = [Pool([t for t in pool.tracks if t.name not in held], pool.weight) for pool in pools]
+        pools = [replace(pool, tracks=[t for t in pool.tracks if t.name not in held]) for pool in pools]
     return Material([pool for pool in pools if pool.tracks], validation, left_out)
 
 
@@ -104,7 +104,8 @@ def _initial(recipe: Recipe, config: Config, device: torch.device) -> State:
         load_weights(network, load_checkpoint(Path(recipe.model)).network.state_dict(), where=recipe.model)
     network.to(device).requires_grad_(True)
     average = copy_of(network.state_dict()) if recipe.schedule.average else None
-    return State(network, new_optimizer(network, recipe.schedule.weight_decay), Progress(), average)
+    optimizer = new_optimizer(network, recipe.schedule.weight_decay, recipe.schedule.betas)
+    return State(network, optimizer, Progress(), average)
 
 
 @dataclass
@@ -196,6 +197,8 @@ class _Training:
                 f"{self.out}: the loss is {total} at step {state.progress.step}; the state saved last is intact: "
                 "resume it with a lower learning rate"
             )
+        if settings.clip_norm:
+            torch.nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip_norm)
         state.optimizer.step()
         # One process's clock and one process's wish count for all.
         seconds, stopping = self.fabric.broadcast((time.monotonic() - started, self.stop()))
@@ -223,7 +226,8 @@ class _Training:
         if state.progress.stage != stage and state.best is not None:  # the next stage starts from the best so far
             state.network.load_state_dict(state.best)
             state.average = copy_of(state.best) if state.average is not None else None
-            state.optimizer = new_optimizer(state.network, self.recipe.schedule.weight_decay)
+            settings = self.recipe.schedule
+            state.optimizer = new_optimizer(state.network, settings.weight_decay, settings.betas)
         if self.fabric.is_global_zero:
             self.listener.validated(state.progress, score)
 

@@ -3,9 +3,9 @@ so workers and processes share the work freely, and a resumed training sees what
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -18,19 +18,26 @@ from waveunet_cli.training import augment
 from waveunet_cli.training.dataset import Reader, Track
 from waveunet_cli.training.recipe import Augmentation
 
+SONG = "song"  # the use of all sources of a song together
+PLACES = 8  # tried to find one where a source sounds
+MIDDLE_SECONDS = 0.5  # of a stretch, where it is to sound
+
 
 @dataclass(frozen=True)
 class Pool:
-    """The tracks of one folder, and how often to draw from them."""
+    """The tracks of one folder, and how often to draw from them: for a use, `weights` go before `weight`."""
 
     tracks: Sequence[Track]
     weight: float
+    weights: Mapping[str, float] = field(default_factory=dict)
+    reverb: float | None = None
 
 
 class Mixer:
     """Draws windows from pools of tracks. A folder counts by its weight, a track within it by its length.
 
-    Raises ConfigError if a source is nowhere to be found, or if no song has all of them and not everything is remixed.
+    Raises ConfigError if a source is nowhere to be found, if no song has all of them and not everything is remixed, or
+    if settings name a source that the model does not have.
     """
 
     def __init__(
@@ -49,8 +56,12 @@ class Mixer:
         self._context = context
         self._seed = seed
         self._reader = Reader(config.sample_rate, config.channels, in_memory)
-        self._songs = _with(pools, config.sources)
-        self._single = {source: _with(pools, (source,)) for source in config.sources}
+        self._songs = _with(pools, config.sources, SONG)
+        self._single = {source: _with(pools, (source,), source) for source in config.sources}
+        named = {*settings.levels_db, *settings.song_gains_db, *settings.silence_sources}
+        unknown = sorted(named.union(*(pool.weights for pool in pools)) - {SONG, *config.sources})
+        if unknown:
+            raise ConfigError(f"recipe: {unknown[0]!r} is none of the model's sources {', '.join(config.sources)}")
         for source, found in self._single.items():
             if not found:
                 raise ConfigError(f"data: no folder has the source {source}; add one with it")
@@ -61,44 +72,81 @@ class Mixer:
         """Window `number`: its sources (S, C, frames), which sum to the mixture. Raises AudioReadError."""
         rng = np.random.default_rng((self._seed, number))
         settings, sources = self._settings, self._config.sources
-        if augment.happens(rng, settings.remix) or not self._songs:
+        remixed = augment.happens(rng, settings.remix) or not self._songs
+        if remixed:
             drawn = [self._take(rng, self._single[source], (source,))[0] for source in sources]
-            drawn = [self._levelled(rng, source, x) for source, x in zip(sources, drawn, strict=True)]
-            swaps = [augment.happens(rng, settings.swap) for _ in sources]
         else:
             drawn = list(self._take(rng, self._songs, sources))
-            swaps = [augment.happens(rng, settings.swap)] * len(sources)
-        silent = int(rng.integers(len(sources))) if augment.happens(rng, settings.silence) else None
+        for i, source in enumerate(sources):
+            if augment.happens(rng, settings.doubled) and source in settings.doubled_sources:
+                drawn[i] = self._doubled(rng, source, drawn[i])
+            drawn[i] = drawn[i] * self._level(rng, source, drawn[i], remixed)
+        swaps = [augment.happens(rng, settings.swap) for _ in sources]
+        swaps = swaps if remixed else swaps[:1] * len(sources)  # the stereo image of a song stays whole
+        may_be_silent = [i for i, s in enumerate(sources) if s in (settings.silence_sources or sources)]
+        silent = int(rng.choice(may_be_silent)) if augment.happens(rng, settings.silence) else None
         for i, swap in enumerate(swaps):
             gain = rng.uniform(*settings.gain) * (-1 if augment.happens(rng, settings.polarity) else 1)
             drawn[i] = (drawn[i].flip(0) if swap else drawn[i]) * (0.0 if i == silent else gain)
-        return torch.stack(drawn)
+        x = torch.stack(drawn)  # (S, C, frames)
+        if augment.happens(rng, settings.limit):
+            x = x * augment.limiter(rng, x.sum(0))
+        return x / max(1.0, float(x.sum(0).abs().max())) if settings.full_scale else x
 
     def _take(self, rng: np.random.Generator, pools: Sequence[Pool], sources: Sequence[str]) -> Tensor:
-        """A random stretch (S, frames) of a random track."""
+        """A random stretch (S, C, frames) of a random track."""
+        settings = self._settings
         pool = pools[_choose(rng, [pool.weight for pool in pools])]
         track = pool.tracks[_choose(rng, [track.frames / track.sample_rate_hz for track in pool.tracks])]
-        factor = augment.speed(rng, self._settings)
+        factor = augment.speed(rng, settings)
         frames = augment.fast_length(self._frames)
         read = augment.fast_length(frames * factor) if factor != 1 else frames
-        # What the window returns lies within the track; the context may reach beyond its ends, as in separation.
-        latest = max(0, track.frames_at(self._config.sample_rate) - (read - 2 * self._context))
-        x = self._reader.read(track, sources, int(rng.integers(latest + 1)) - self._context, read)
+        gains = {path: rng.normal(0, settings.files_spread_db) for source in sources for path in track.sources[source]}
+        several = {path for source in sources for path in track.sources[source] if len(track.sources[source]) > 1}
+        x = self._reader.read(
+            track,
+            sources,
+            self._place(rng, track, sources, read),
+            read,
+            lambda path: float(10 ** (gains[path] / 20)) if path in several else 1.0,
+        )
+        if pool.reverb is not None:
+            settings = replace(settings, reverb=pool.reverb)
+        rate_hz = self._config.sample_rate
         shaped = [
-            augment.shape(
-                one, frames, rng, self._settings, self._config.sample_rate, source in self._settings.reverb_sources
-            )
+            augment.shape(one, frames, rng, settings, rate_hz, source in settings.reverb_sources)
             for source, one in zip(sources, x, strict=True)
         ]
         return torch.stack(shaped)[..., : self._frames]
 
-    def _levelled(self, rng: np.random.Generator, source: str, x: Tensor) -> Tensor:
-        level_db = self._settings.levels_db.get(source)
-        spread_db = rng.normal(0, self._settings.spread_db)
-        loudness = augment.loudness(x)
-        if level_db is None or loudness == 0:
-            return x
-        return x * (10 ** ((level_db + spread_db) / 20) / loudness)
+    def _place(self, rng: np.random.Generator, track: Track, sources: Sequence[str], frames: int) -> int:
+        """The frame to start at. What the window returns lies within the track; the context may reach beyond its ends,
+        as in separation."""
+        latest = max(0, track.frames_at(self._config.sample_rate) - (frames - 2 * self._context))
+        wanted = [source for source in self._settings.heard_sources if source in sources]
+        tries = PLACES if augment.happens(rng, self._settings.heard) and wanted else 1
+        middle = min(frames, round(MIDDLE_SECONDS * self._config.sample_rate))
+        for _ in range(tries):
+            start = int(rng.integers(latest + 1)) - self._context
+            if tries > 1:
+                x = self._reader.read(track, wanted[:1], start + (frames - middle) // 2, middle)
+                if float(x.square().mean().sqrt()) > augment.HEARD:
+                    break
+        return start
+
+    def _doubled(self, rng: np.random.Generator, source: str, x: Tensor) -> Tensor:
+        second = self._take(rng, self._single[source], (source,))[0]
+        loud, second_loud = augment.loudness(x), augment.loudness(second)
+        level = 10 ** (rng.uniform(-12, 0) / 20)
+        return x + second * (level * loud / second_loud) if second_loud else x
+
+    def _level(self, rng: np.random.Generator, source: str, x: Tensor, remixed: bool) -> float:
+        """The factor that brings a source to its level, or changes its place in its song."""
+        settings = self._settings
+        spread_db = rng.normal(0, settings.spread_db)
+        wanted_db = (settings.levels_db if remixed else settings.song_gains_db).get(source)
+        loudness = augment.loudness(x) if remixed else 1.0
+        return float(10 ** ((wanted_db + spread_db) / 20) / loudness) if wanted_db is not None and loudness else 1.0
 
 
 def windows(mixer: Mixer, numbers: Iterable[int], size: int, workers: int) -> Iterator[Tensor]:
@@ -115,12 +163,15 @@ def windows(mixer: Mixer, numbers: Iterable[int], size: int, workers: int) -> It
                 future.cancel()
 
 
-def _with(pools: Sequence[Pool], sources: Sequence[str]) -> list[Pool]:
-    """The pools' tracks that have all `sources`."""
-    kept = [
-        Pool([track for track in pool.tracks if set(sources) <= track.sources.keys()], pool.weight) for pool in pools
-    ]
-    return [pool for pool in kept if pool.tracks]
+def _with(pools: Sequence[Pool], sources: Sequence[str], use: str) -> list[Pool]:
+    """The pools' tracks that have all `sources`, with their weights for that use."""
+    found = []
+    for pool in pools:
+        tracks = [track for track in pool.tracks if set(sources) <= track.sources.keys()]
+        weight = pool.weights.get(use, pool.weight)
+        if tracks and weight:
+            found.append(replace(pool, tracks=tracks, weight=weight))
+    return found
 
 
 def _choose(rng: np.random.Generator, weights: Sequence[float]) -> int:

@@ -41,15 +41,26 @@ class Data:
     path     MUSDB18-HQ style (train/<song>/<stem>.wav), CCMixter (<song>/source-01.wav, source-02.wav), a folder of
              songs (<song>/<stem>.wav), or with `stem` a folder of files that all are that one source
     weight   how often it is drawn, in proportion to the other folders
+    weights  the same for one use, instead of `weight`: a source's name (in a remix) or "song" (all sources of one song
+             together); 0 for never
+    reverb   probability of reverberation for what comes from here, instead of the augmentation's
     split    the subfolder of a MUSDB18 folder to take
     exclude  names of songs to leave out
     """
 
     path: Path
     weight: float = 1.0
+    weights: Mapping[str, float] = field(default_factory=dict)
+    reverb: float | None = None
     split: str = "train"
     stem: str | None = None
     exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.weight <= 0 or any(weight < 0 for weight in self.weights.values()):
+            raise ConfigError("data.weight: must be positive; leave a folder out instead of giving it no weight")
+        if self.reverb is not None and not 0 <= self.reverb <= 1:
+            raise ConfigError(f"data.reverb: found {self.reverb}; give a probability from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -59,30 +70,47 @@ class Augmentation:
     gain             range of the factor of each source
     remix            take every source from a song of its own
     levels_db        source: its level in a remix, in dB below full scale (root mean square of what is not silent)
-    spread_db        standard deviation of that level
+    song_gains_db    source: its mean gain where the sources are of one song
+    spread_db        standard deviation of these levels and gains
+    files_spread_db  standard deviation of the gain of each file of a source that is the sum of several
+    heard            look for a stretch in whose middle the source sounds (of a song: the first of `heard_sources`)
+    doubled          add a second stretch of the same source, 0 to 12 dB below the first (`doubled_sources`)
     swap, polarity   exchange left and right; turn the sign
-    silence          leave one source out
+    silence          leave one source out, of `silence_sources` if there are any
     speed            play faster or slower, pitch and all, by up to speed_semitones
     equalise         a random smooth frequency response of equaliser_db standard deviation
     reverb           reverberation, of the sources in `reverb_sources`
+    limit            drive the mixture into a limiter: one gain for all sources, sample by sample
+    full_scale       turn a window down whose mixture exceeds full scale
     """
 
     gain: tuple[float, float] = (0.7, 1.0)
     remix: float = 0.0
     levels_db: Mapping[str, float] = field(default_factory=dict)
+    song_gains_db: Mapping[str, float] = field(default_factory=dict)
     spread_db: float = 4.0
+    files_spread_db: float = 0.0
+    heard: float = 0.0
+    heard_sources: tuple[str, ...] = ("vocals",)
+    doubled: float = 0.0
+    doubled_sources: tuple[str, ...] = ("vocals",)
     swap: float = 0.0
     polarity: float = 0.0
     silence: float = 0.0
+    silence_sources: tuple[str, ...] = ()
     speed: float = 0.0
     speed_semitones: float = 3.0
     equalise: float = 0.0
     equaliser_db: float = 2.5
     reverb: float = 0.0
     reverb_sources: tuple[str, ...] = ("vocals",)
+    limit: float = 0.0
+    full_scale: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("remix", "swap", "polarity", "silence", "speed", "equalise", "reverb"):
+        for name in (
+            "remix", "heard", "doubled", "swap", "polarity", "silence", "speed", "equalise", "reverb", "limit"
+        ):  # fmt: skip
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"augmentation.{name}: found {getattr(self, name)}; give a probability from 0 to 1")
         if len(self.gain) != 2 or not 0 < self.gain[0] <= self.gain[1]:
@@ -101,6 +129,8 @@ class Schedule:
     steps, minutes  length of a budget: one of them. Only steps make a run that can be repeated exactly
     warmup_steps    of a budget: steps over which the learning rate rises
     average         weight of the past in the moving average of the weights, 0 for none
+    betas           of Adam: weights of the past in the means of gradients and of their squares
+    clip_norm       greatest norm of all gradients together; 0 for any
     """
 
     kind: Literal["paper", "budget"] = "paper"
@@ -113,6 +143,8 @@ class Schedule:
     warmup_steps: int = 0
     average: float = 0.0
     weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_norm: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in ("paper", "budget"):
@@ -127,6 +159,10 @@ class Schedule:
                 raise ConfigError(f"schedule.{name}: found {getattr(self, name)}; give a positive number")
         if not 0 <= self.average < 1:
             raise ConfigError(f"schedule.average: found {self.average}; give a number from 0 to below 1")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"schedule.betas: found {list(self.betas)}; give two numbers from 0 to below 1")
+        if self.clip_norm < 0 or self.weight_decay < 0:
+            raise ConfigError("schedule: clip_norm and weight_decay can't be below 0")
 
 
 @dataclass(frozen=True)
@@ -163,8 +199,6 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.data:
             raise ConfigError("data: no folder to train on; give at least one")
-        if any(data.weight <= 0 for data in self.data):
-            raise ConfigError("data.weight: must be positive; leave a folder out instead of giving it no weight")
         for name, allowed in (("loss", ("mse", "l1", "l1+rmse", "magnitude")), ("precision", ("float32", "bfloat16"))):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name}: found {getattr(self, name)!r}; choose {', '.join(allowed)}")

@@ -42,9 +42,9 @@ def copy_of(weights: Mapping[str, Tensor]) -> Weights:
     return {name: w.detach().clone() for name, w in weights.items()}
 
 
-def new_optimizer(network: nn.Module, weight_decay: float) -> torch.optim.AdamW:
+def new_optimizer(network: nn.Module, weight_decay: float, betas: tuple[float, float]) -> torch.optim.AdamW:
     """Adam as in the paper; with weight decay, AdamW. The learning rate is set at every step."""
-    return torch.optim.AdamW(network.parameters(), lr=0.0, weight_decay=weight_decay)
+    return torch.optim.AdamW(network.parameters(), lr=0.0, betas=betas, weight_decay=weight_decay)
 
 
 def update_average(state: State, keep: float) -> None:
@@ -114,7 +114,8 @@ def load_state(path: Path, config: Config, state: State) -> None:
         {name: w.to(device) for name, w in parts[label].items()} if label in parts else None
         for label in ("average", "best")
     )
-    state.optimizer = new_optimizer(state.network, state.optimizer.param_groups[0]["weight_decay"])
+    settings = state.optimizer.param_groups[0]
+    state.optimizer = new_optimizer(state.network, settings["weight_decay"], settings["betas"])
     if "first" in parts:
         steps = torch.tensor(float(metadata["optimizer_steps"]))
         for name, parameter in state.network.named_parameters():
