@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 
 from small_models import TINY
@@ -21,6 +22,7 @@ from waveunet_cli.separate import Separator
         {"padding": "reflect"},
         {"upsampling": "cubic"},
         {"output": "mask"},
+        {"activation": "relu"},
         {"channels": 3},
         {"channels": 0},
         {"sample_rate": 0},
@@ -71,6 +73,6 @@ def test_every_field_is_read():
         config = Watched(**{field.name: getattr(plain, field.name) for field in fields(plain)})
         read.clear()  # the checks of __post_init__ do not count
         config.window()
-        Separator(Model("watched", config, build_network(config)), "cpu", "float32").song(44_100, 2)
+        Separator(Model("watched", config, build_network(config)), "cpu", "float32").separate(np.zeros((1, 2)), 44_100)
         used |= read
     assert {field.name for field in fields(WaveUNetConfig)} <= used

@@ -64,8 +64,9 @@ def test_the_architecture_is_inferred_from_the_tensors(config, tmp_path):
 
 def test_options_say_what_tensors_cannot(tmp_path):
     prefix = write_bundle(tmp_path / "m-1", tensors_of(CONFIG))
-    config = convert(prefix, padding="same", sample_rate=44_100, sources=("piano", "rest"), residual="piano").config
-    assert (config.padding, config.sample_rate) == ("same", 44_100)
+    told = {"padding": "same", "activation": "linear", "sample_rate": 44_100}
+    config = convert(prefix, **told, sources=("piano", "rest"), residual="piano").config
+    assert {key: getattr(config, key) for key in told} == told
     assert (config.sources, config.residual) == (("piano", "rest"), "piano")
 
 

@@ -356,11 +356,14 @@ def with_sidecar(folder, text):
 
 
 def test_a_sidecar_says_what_the_tensors_cannot_unless_an_option_does(catalogue, tmp_path):
-    with_sidecar(tmp_path, 'padding = "same"\nsample_rate = 16000\nstems = ["band", "voice"]\nresidual = "voice"')
+    with_sidecar(
+        tmp_path,
+        'activation = "linear"\npadding = "same"\nsample_rate = 16000\nstems = ["band", "voice"]\nresidual = "voice"',
+    )
     for number, given in enumerate((tmp_path, tmp_path / INDEX, tmp_path / "m5-4242")):
         record = catalogue(None).import_checkpoint(given, f"mine-{number}", sample_rate=8000, padding=None)
         assert (record.stems, record.residual, record.sample_rate) == (("band", "voice"), "voice", 8000)
-    assert load_model("mine-0").config.padding == "same"
+    assert (load_model("mine-0").config.padding, load_model("mine-0").config.activation) == ("same", "linear")
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ class WaveUNetConfig:
     padding          "valid": no padding, needs context; "same": zero-padded inside
     upsampling       "linear": midpoints; "learned": a weighted mean of the two neighbours, per channel
     output           "direct": one output per source; "difference": the last source is what remains
+    activation       of the output: "tanh", as in the paper, or "linear"
     window_frames    output frames of one window in training, rounded up to what the geometry allows
     residual         the source that receives what lies above the model's Nyquist frequency
 
@@ -45,6 +46,7 @@ class WaveUNetConfig:
     padding: Literal["same", "valid"] = "same"
     upsampling: Literal["linear", "learned"] = "linear"
     output: Literal["direct", "difference"] = "direct"
+    activation: Literal["tanh", "linear"] = "tanh"
     window_frames: int = 16_384
     residual: str = "accompaniment"
 
@@ -57,6 +59,7 @@ class WaveUNetConfig:
             ("padding", ("same", "valid")),
             ("upsampling", ("linear", "learned")),
             ("output", ("direct", "difference")),
+            ("activation", ("tanh", "linear")),
             ("channels", (1, 2)),
         ):
             if getattr(self, field) not in allowed:

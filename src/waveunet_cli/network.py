@@ -115,7 +115,8 @@ class WaveUNet(nn.Module):
             # Memory is channels-last here, so (B, t, F_c) is the contiguous view.
             x = F.linear(features.transpose(1, 2).float(), weight[:, c:, 0], self.output.bias)
             x = x + F.linear(mixture.transpose(1, 2), weight[:, :c, 0])  # (B, t, (S or S − 1)·C)
-        x = torch.tanh(x.transpose(1, 2)).reshape(x.shape[0], -1, c, x.shape[1])  # (B, S or S − 1, C, t)
+        x = torch.tanh(x) if self.config.activation == "tanh" else x
+        x = x.transpose(1, 2).reshape(x.shape[0], -1, c, x.shape[1])  # (B, S or S − 1, C, t)
         if self.config.additive:
             rest = mixture.unsqueeze(1) - x.sum(1, keepdim=True)
             x = torch.cat([x, rest], 1)

@@ -133,6 +133,11 @@ def _stem_names(_context: click.Context, _parameter: click.Parameter, value: str
     type=click.Choice(["valid", "same"]),
     help="Of a TensorFlow bundle.  [default: valid]",
 )
+@click.option(
+    "--activation",
+    type=click.Choice(["tanh", "linear"]),
+    help="Of a TensorFlow bundle's output.  [default: tanh]",
+)
 @click.option("--sample-rate", type=click.IntRange(min=1), metavar="HZ", help="Rate the model works at.")
 @click.option(
     "--stems", "sources", metavar="A,B", callback=_stem_names, help="Names of the stems, in the order of the outputs."
@@ -147,7 +152,8 @@ def import_model(path: Path, name: str, registry: str | None, **options: Unpack[
     """Convert a checkpoint of the paper's TensorFlow program, of a known port, or of ours, into the cache.
 
     The options say what its tensors cannot tell, or a file CHECKPOINT.waveunet.toml beside it does (padding,
-    sample_rate, stems, residual, window_frames, stride); without either it is read as the published models are.
+    activation, sample_rate, stems, residual, window_frames, stride); without either it is read as the published
+    models are.
     """
     with _catalogue(registry, None) as catalogue:
         record = catalogue.import_checkpoint(path, name, **options)

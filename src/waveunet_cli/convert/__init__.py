@@ -22,6 +22,7 @@ def convert(
     path: Path,
     *,
     padding: Literal["valid", "same"] = "valid",
+    activation: Literal["tanh", "linear"] = "tanh",
     sample_rate: int | None = None,
     sources: tuple[str, ...] | None = None,
     residual: str | None = None,
@@ -30,7 +31,8 @@ def convert(
 ) -> Converted:
     """Read a checkpoint of another program; the options say what its tensors cannot tell.
 
-    padding          of a TensorFlow checkpoint's network
+    padding          of a TensorFlow checkpoint's network, as is
+    activation       that of its output
     sample_rate      Hz the network works at
     sources          stem names in the order of the outputs
     residual         the source for what lies above the model's Nyquist frequency
@@ -41,6 +43,7 @@ def convert(
     """
     options = Options(
         padding=padding,
+        activation=activation,
         sample_rate=sample_rate,
         sources=sources,
         residual=residual,

@@ -17,6 +17,7 @@ class Options:
     """What the tensors of a checkpoint cannot tell; None stands for what the published models have."""
 
     padding: Literal["valid", "same"] = "valid"
+    activation: Literal["tanh", "linear"] = "tanh"
     sample_rate: int | None = None
     sources: tuple[str, ...] | None = None
     residual: str | None = None

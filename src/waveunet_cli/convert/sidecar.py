@@ -3,6 +3,7 @@
     padding = "same"                        sample_rate = 44100
     stems = ["accompaniment", "vocals"]     residual = "accompaniment"
     window_frames = 88200                   stride = 4
+    activation = "linear"
 
 All of it may be left out. CHECKPOINT is the whole name of the file, or the prefix of a TensorFlow bundle.
 """
@@ -26,6 +27,7 @@ def _are_names(value: Any) -> bool:
 
 _FITS: dict[str, Callable[[Any], bool]] = {
     "padding": ("valid", "same").__contains__,
+    "activation": ("tanh", "linear").__contains__,
     "sample_rate": _is_count,
     "stems": _are_names,
     "residual": lambda value: isinstance(value, str),

@@ -188,7 +188,7 @@ def convert(prefix: Path, options: Options) -> Converted:
     for i, name in enumerate(upsamplings):
         named[f"upsample.{i}"] = _tensor(bundle.read(name)).reshape(-1)
 
-    notes = [f"padding {config.padding} and tanh outputs are assumed: the tensors cannot tell"]
+    notes = [f"padding {config.padding} and {config.activation} output are assumed: the tensors cannot tell"]
     if options.sample_rate is None:
         notes.append(f"sample rate {config.sample_rate} Hz is assumed, as in most of the paper")
     if options.sources is None:
@@ -221,6 +221,7 @@ def _infer(kernels: list[Tensor], interpolations: int, where: Path, options: Opt
             down_taps=kernels[0].shape[2],
             up_taps=kernels[levels + 1].shape[2],
             padding=options.padding,
+            activation=options.activation,
             upsampling="learned" if interpolations else "linear",
             output=output,
             residual=residual_of(sources, options.residual),

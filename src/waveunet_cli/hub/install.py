@@ -141,6 +141,7 @@ class ImportOptions(TypedDict, total=False):
     """What the tensors of a checkpoint cannot tell, None for what is not said here; see `convert.convert`."""
 
     padding: Literal["valid", "same"] | None
+    activation: Literal["tanh", "linear"] | None
     sample_rate: int | None
     sources: tuple[str, ...] | None
     residual: str | None
@@ -204,6 +205,7 @@ def _converted(paths: Sequence[Path], weights: Path, card: Card) -> tuple["Confi
     converted = convert(
         next((path for path in paths if path.suffix == ".index"), paths[0]),
         padding=card.config.padding if card.config else "valid",
+        activation=card.config.activation if card.config else "tanh",
         sample_rate=card.sample_rate,
         sources=card.stems,
         residual=card.residual,
