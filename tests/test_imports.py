@@ -26,6 +26,7 @@ HOUSE = [
     ["hub"],
     ["separate"],
     ["batch", "plan"],
+    ["cluster"],
     ["training", "evaluate"],
     ["cli"],
     ["__main__"],

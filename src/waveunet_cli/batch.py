@@ -21,6 +21,7 @@ from waveunet_cli.songs import Song
 
 RETRY_SECONDS = (1.0, 5.0, 20.0)  # before the second, third and fourth attempt
 BUSY_SECONDS = 0.5  # between looks at songs that another process works on
+STRICT = "stopped at the first failure, as --strict asks"
 SPARE_BYTES = 16 << 20  # with less than this free, a disk is full for every song
 
 _PASSING = frozenset(
@@ -53,7 +54,13 @@ def errno_of(error: BaseException | None) -> int | None:
 class Ledger:
     """The books of a batch; tells every event, one at a time, from whatever thread."""
 
-    def __init__(self, songs: Sequence[Song], problems: Sequence[FileFailed], tell: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        songs: Sequence[Song],
+        problems: Sequence[FileFailed],
+        tell: Callable[[Event], None],
+        strict: bool = False,
+    ) -> None:
         self._songs = len(songs) + len(problems)
         self._open = {song.path: song for song in songs}
         self._failed: list[FileFailed] = []
@@ -64,13 +71,9 @@ class Ledger:
         self._running: dict[Path, float] = {}  # seconds of music done
         self._finished_seconds = 0.0
         self._done = self._skipped = 0
-        self.stopped: str | None = None
+        self.stopped = STRICT if strict and problems else None
         for problem in problems:
             self._fail(problem)
-
-    @property
-    def has_failures(self) -> bool:
-        return bool(self._failed)
 
     def note(self, text: str) -> None:
         with self._lock:
@@ -176,8 +179,8 @@ class Lanes:
     def run(self, songs: Sequence[Song]) -> None:
         """Every song once, whatever happens to the others. Whatever interrupts it ends the songs at work cleanly."""
         self._waiting = list(songs)
-        if self._strict and self._ledger.has_failures:
-            self._end("stopped at the first failure, as --strict asks")
+        if self._ledger.stopped is not None:
+            return
         lanes = min(self._jobs, len(songs))
         with ThreadPoolExecutor(max(1, lanes), "song") as pool:
             running = [pool.submit(self._lane, lane > 0 and lane == lanes - 1) for lane in range(lanes)]
@@ -204,9 +207,7 @@ class Lanes:
                 if not self._waiting and not self._busy:
                     return None
                 if self._waiting:
-                    song = min(self._waiting, key=_size) if smallest_first else self._waiting[0]
-                    self._waiting.remove(song)
-                    return song
+                    return next_song(self._waiting, smallest_first)
             self._stop.wait(BUSY_SECONDS)
             with self._lock:
                 self._waiting, self._busy = self._waiting + self._busy, []
@@ -214,22 +215,17 @@ class Lanes:
 
     def _one(self, song: Song) -> None:
         self._ledger.start(song)
-        for pause_seconds in (*RETRY_SECONDS, None):
-            try:
-                self._ledger.finish(song, self._separate(song, lambda *at: self._advance(song, *at)))
-            except BusyError:
-                with self._lock:
-                    self._busy.append(song)
-            except AudioReadError as error:
-                if errno_of(error) in _PASSING and pause_seconds is not None:
-                    self._ledger.note(f"{error}; trying again in {pause_seconds:g} s")
-                    if self._stop.wait(pause_seconds):
-                        raise StoppedError from None
-                    continue
-                self._failed(song, error)
-            except WaveUNetError as error:
-                self._failed(song, error)
-            return
+        try:
+            separated = persistently(
+                lambda: self._separate(song, lambda *at: self._advance(song, *at)), self._ledger.note, self._stop
+            )
+        except BusyError:
+            with self._lock:
+                self._busy.append(song)
+        except WaveUNetError as error:
+            self._failed(song, error)
+        else:
+            self._ledger.finish(song, separated)
 
     def _advance(self, song: Song, done_seconds: float, total_seconds: float | None) -> None:
         if self._stop.is_set():
@@ -240,14 +236,31 @@ class Lanes:
         self._ledger.fail(song, error)
         with self._lock:
             remaining = [*self._waiting, *self._busy]
-        if self._strict:
-            self._end("stopped at the first failure, as --strict asks")
-        elif remaining and self._space.is_full_for(remaining, error):
-            self._end("the disk is full; free some space and run the same command again")
+        why = self._space.why_stop(remaining, error, self._strict)
+        if why is not None:
+            self._ledger.stopped = why
+            self._stop.set()
 
-    def _end(self, why: str) -> None:
-        self._ledger.stopped = why
-        self._stop.set()
+
+def next_song(waiting: list[Song], smallest_first: bool) -> Song:
+    """Take the next song out of a list."""
+    song = min(waiting, key=_size) if smallest_first else waiting[0]
+    waiting.remove(song)
+    return song
+
+
+def persistently(attempt: Callable[[], Separated], note: Callable[[str], None], stop: threading.Event) -> Separated:
+    """Try again after read errors that pass; raises what `attempt` raises, and StoppedError once `stop` is set."""
+    for pause_seconds in RETRY_SECONDS:
+        try:
+            return attempt()
+        except AudioReadError as error:
+            if errno_of(error) not in _PASSING:
+                raise
+            note(f"{error}; trying again in {pause_seconds:g} s")
+        if stop.wait(pause_seconds):
+            raise StoppedError
+    return attempt()
 
 
 class Space:
@@ -257,8 +270,15 @@ class Space:
         self._out = out
         self._failures = 0
 
-    def is_full_for(self, remaining: Sequence[Song], error: WaveUNetError) -> bool:
-        """Whether after this failure it makes no sense to go on."""
+    def why_stop(self, remaining: Sequence[Song], error: WaveUNetError, strict: bool) -> str | None:
+        """Why after this failure the batch ends; None if it goes on."""
+        if strict:
+            return STRICT
+        if remaining and self._is_full_for(remaining, error):
+            return "the disk is full; free some space and run the same command again"
+        return None
+
+    def _is_full_for(self, remaining: Sequence[Song], error: WaveUNetError) -> bool:
         if not isinstance(error, AudioWriteError) or errno_of(error) not in _FULL:
             return False
         self._failures += 1

@@ -4,23 +4,24 @@ import json
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import waveunet_cli
-from waveunet_cli.audio import require_legal
+from waveunet_cli.audio import Clip, require_legal
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.cli import EXIT_FAILED
 from waveunet_cli.cli.models import offline_option, registry_option
 from waveunet_cli.cli.voice import HumanVoice, JsonVoice
-from waveunet_cli.events import BatchStart, Event, FileFailed, Note, Plan, Summary
+from waveunet_cli.events import BatchStart, FileFailed, Note, Plan, Summary
 from waveunet_cli.hub import load_model
 from waveunet_cli.songs import TEMPLATE, Song, find_songs, require_apart, require_distinct, stem_paths
 
 if TYPE_CHECKING:
-    from waveunet_cli.separate import Overwrite, Separated, Separator, Target
+    from waveunet_cli.separate import Overwrite, Separated
 
 DEFAULT_JOBS = 2
 
@@ -79,6 +80,21 @@ DEFAULT_JOBS = 2
     show_default=True,
     help="Songs at work side by side: reading and writing one overlap with computing another.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="This process, or the workers of a Ray cluster that sees the same folders.",
+)
+@click.option("--ray-address", metavar="auto|HOST:PORT", help="Of the Ray cluster; default: one started here.")
+@click.option(
+    "--worker-cores",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Processor cores of each worker on a cluster without GPUs; with them, each GPU has a worker.",
+)
 @click.option("--strict", is_flag=True, help="Stop at the first song that fails.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done: songs, hours, disk space, time.")
 @click.option(
@@ -98,24 +114,34 @@ def command(
     filename: str,
     container: str,
     subtype: str | None,
-    overwrite: str,
-    jobs: int,
-    strict: bool,
+    clip: Clip,
+    overwrite: "Overwrite",
     dry_run: bool,
     progress_as: str,
     report: Path | None,
     quiet: bool,
     verbose: bool,
-    clip: str,
-    **network: Any,
+    name: str,
+    registry: str | None,
+    offline: bool | None,
+    jobs: int,
+    engine: str,
+    ray_address: str | None,
+    worker_cores: int,
+    strict: bool,
+    segment: float | None,
+    stems: str | None,
+    **options: Any,
 ) -> None:
     """Separate songs into stems: files, and folders searched through and through.
 
     The paths of the stems go to standard output, everything else to standard error. A run that was interrupted is
     resumed by the same command. Exit codes: 0 all done, 1 some songs failed (named at the end), 2 usage.
     """
-    if network["stems"] is not None and network["two_stems"] is not None:
+    if stems is not None and options["two_stems"] is not None:
         raise click.UsageError("--stems and --two-stems exclude each other; give one of them.")
+    if engine == "ray" and find_spec("ray") is None:
+        raise click.UsageError("--engine ray needs Ray; install it with: pip install 'waveunet[ray]'")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
     click.get_current_context().call_on_close(lambda: signal.signal(signal.SIGTERM, before))
     songs, problems = find_songs(inputs, out)
@@ -125,23 +151,56 @@ def command(
     click.get_current_context().call_on_close(voice.close)
     failures = [FileFailed(None, None, type(problem).__name__, str(problem)) for problem in problems]
     if songs:
-        from waveunet_cli.separate import Target  # imports torch
+        from waveunet_cli.separate import Separator, Target  # imports torch
 
-        target = Target(out, filename, container, subtype, cast("Any", clip))
-        separator = _separator(voice, quiet, **network)
+        target = Target(out, filename, container, subtype, clip)
+        options["segment_seconds"] = segment
+        options["stems"] = None if stems is None else [stem.strip() for stem in stems.split(",")]
+
+        def note(text: str) -> None:
+            voice(Note(text))
+
+        model = load_model(name, registry=registry, offline=offline, notify=note, progress=not quiet)
+        separator = Separator(model, report=note, **options)
         targets = [path for song in songs for path in separator.place(song, target).paths.values()]
         require_distinct(songs, targets)
         require_apart(inputs, out, targets)
-        if dry_run:
-            from waveunet_cli.plan import plan
-
-            summary: Summary | Plan = plan(songs, failures, separator, target, cast("Any", overwrite), voice)
-        else:
-            summary = _batch(songs, failures, separator, target, cast("Any", overwrite), voice, jobs, strict)
-    else:
+    if not songs:
         from waveunet_cli.batch import Ledger
 
-        summary = Ledger([], failures, voice).summary()
+        summary: Summary | Plan = Ledger([], failures, voice).summary()
+    elif dry_run:
+        from waveunet_cli.plan import plan
+
+        summary = plan(songs, failures, separator, target, overwrite, voice)
+    else:
+        from waveunet_cli.batch import Lanes, Ledger
+
+        voice(
+            BatchStart(
+                waveunet=waveunet_cli.__version__,
+                songs=len(songs) + len(failures),
+                model=model.name,
+                stems=separator.stems,
+                device=str(separator.placement),
+                engine=engine,
+                jobs=jobs,
+                out=str(out),
+            )
+        )
+        ledger = Ledger(songs, failures, voice, strict)
+        if engine == "ray":
+            from waveunet_cli.cluster import Cluster, Order
+
+            order = Order(Path.cwd(), target, overwrite, options, worker_cores)
+            Cluster(ray_address, model, order, ledger, strict).run(songs)
+        else:
+
+            def separate(song: Song, progress: Callable[[float, float | None], None]) -> "Separated":
+                return separator.separate_song(song, target, overwrite=overwrite, wait=False, progress=progress)
+
+            Lanes(separate, ledger, out, jobs, strict).run(songs)
+        summary = ledger.summary()
     if report is not None:
         _write_report(report, summary)
     if summary.failed or (isinstance(summary, Summary) and summary.remaining):
@@ -156,67 +215,3 @@ def _write_report(path: Path, summary: Summary | Plan) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def _separator(
-    voice: Callable[[Event], None],
-    quiet: bool,
-    *,
-    name: str,
-    device: str,
-    precision: str,
-    segment: float | None,
-    stems: str | None,
-    two_stems: str | None,
-    stereo: bool,
-    registry: str | None,
-    offline: bool | None,
-) -> "Separator":
-    from waveunet_cli.separate import Separator
-
-    def note(text: str) -> None:
-        voice(Note(text))
-
-    return Separator(
-        load_model(name, registry=registry, offline=offline, notify=note, progress=not quiet),
-        device,
-        precision,
-        segment_seconds=segment,
-        stems=None if stems is None else [stem.strip() for stem in stems.split(",")],
-        two_stems=two_stems,
-        stereo=stereo,
-        report=note,
-    )
-
-
-def _batch(
-    songs: Sequence[Song],
-    failures: Sequence[FileFailed],
-    separator: "Separator",
-    target: "Target",
-    overwrite: "Overwrite",
-    voice: Callable[[Event], None],
-    jobs: int,
-    strict: bool,
-) -> Summary:
-    from waveunet_cli.batch import Lanes, Ledger
-
-    voice(
-        BatchStart(
-            waveunet=waveunet_cli.__version__,
-            songs=len(songs) + len(failures),
-            model=separator.model.name,
-            stems=separator.stems,
-            device=str(separator.placement),
-            engine="local",
-            jobs=jobs,
-            out=str(target.out),
-        )
-    )
-    ledger = Ledger(songs, failures, voice)
-
-    def separate(song: Song, progress: Callable[[float, float | None], None]) -> "Separated":
-        return separator.separate_song(song, target, overwrite=overwrite, wait=False, progress=progress)
-
-    Lanes(separate, ledger, target.out, jobs, strict).run(songs)
-    return ledger.summary()
