@@ -63,6 +63,25 @@ def test_a_bad_recipe_is_a_matter_of_usage(tmp_path: Path, waveunet: Command) ->
     assert ran.err.count("\n") == 1
 
 
+def test_a_folder_that_cannot_be_written(tmp_path: Path, waveunet: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    ran = waveunet("train", write_recipe(tmp_path), "-o", tmp_path / "file", "-q", "-d", "cpu")
+    assert ran.code == 1
+    assert ran.err.count("\n") == 1
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("waveunet_cli.training.loop.save_checkpoint", full)
+    ran = waveunet("train", write_recipe(tmp_path), "-o", tmp_path / "out", "-q", "-d", "cpu")
+    assert ran.code == 1
+    assert "No space left" in ran.err
+    assert ran.err.count("\n") == 1
+    monkeypatch.undo()
+    ran = waveunet("train", write_recipe(tmp_path), "-o", tmp_path / "out", "-q", "-d", "cpu", "--resume")
+    assert ran.code == 0
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_gradients_of_one(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, schedule={"kind": "budget", "steps": 1, "batch": 4})

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -110,6 +111,15 @@ def test_channels_become_the_model_s(tmp_path: Path) -> None:
     np.testing.assert_array_equal(x, [np.repeat(mono.T, 2, 0), stereo.T])
     x = Reader(RATE_HZ, 1).read(track, ("vocals", "other"), 0, 50).numpy()
     np.testing.assert_allclose(x, [mono.T, stereo.T.mean(0, keepdims=True)], atol=1e-7)
+
+
+def test_samples_that_are_no_numbers_are_an_error(tmp_path: Path) -> None:
+    x = np.zeros((50, 2), np.float32)
+    x[40] = np.nan
+    soundfile.write(tmp_path / "x.wav", x, RATE_HZ, subtype="FLOAT")
+    track = Track("t", {"vocals": (tmp_path / "x.wav",)}, 50, RATE_HZ)
+    with pytest.raises(AudioReadError, match=r"x\.wav: a sample is NaN or infinite after frame 10"):
+        Reader(RATE_HZ, 2).read(track, ("vocals",), 10, 40)
 
 
 def test_a_file_that_ends_early_is_an_error(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from threading import Event
 
 import click
 
-from waveunet_cli.errors import ConfigError
+from waveunet_cli.errors import CheckpointError, ConfigError
 
 EXIT_STOPPED = 130
 
@@ -84,8 +84,8 @@ def command(
         return
     fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes)
     fabric.launch()
-    out.mkdir(parents=True, exist_ok=True)
     with (
+        _disk_explained(out),
         _saving_on_interrupt() as asked,
         Log(settings, out, config.sample_rate, quiet or not fabric.is_global_zero, tensorboard) as log,
     ):
@@ -95,6 +95,18 @@ def command(
         raise click.exceptions.Exit(EXIT_STOPPED)
     if fabric.is_global_zero:
         click.echo(out / "model.safetensors")
+
+
+@contextmanager
+def _disk_explained(out: Path) -> Iterator[None]:
+    """Make the folder; turn a disk that is full or may not be written into one line."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"{out}: cannot be written ({error}); what was saved before is intact: make space and add --resume"
+        ) from error
 
 
 @contextmanager

@@ -8,6 +8,10 @@ Over a whole song, with truth r and estimate e, all channels together:
 
 In frames of one second: SDR, ISR, SIR and SAR of BSSEval v4, computed by museval. It gives no value where any true or
 estimated stem is silent; such frames are counted.
+
+BSSEval fits filters of 512 taps to the true stems. What a lossy codec left out of them, all that lies above some
+frequency, is empty to the last bit of a float64, and the fit then has no solution: ISR, SIR and SAR come out as noise
+(ISR −20 dB, SAR 0 dB). So true stems from lossy files are rounded to 16 bits for BSSEval, as a decoder to WAV would.
 """
 
 import shutil
@@ -20,11 +24,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from waveunet_cli.errors import AudioReadError, ConfigError
+from waveunet_cli.errors import AudioReadError, ConfigError, DeviceError
 from waveunet_cli.evaluate.testset import Song
 from waveunet_cli.training.dataset import Reader
 
 BSSEVAL = ("SDR", "ISR", "SIR", "SAR")
+REST = "(rest)"  # of the mixture
 READ_FRAMES = 1 << 19
 
 Audio = NDArray[np.float32]
@@ -91,23 +96,28 @@ def measure(
     reader = Reader(track.sample_rate_hz, song.channels)
     sums = np.zeros((len(stems), 5))  # Σr², Σe², Σre, Σ(r − e)², Σ(r − m)²
     mixture_energy = 0.0
-    held: list[tuple[Audio, Audio]] = []
+    names = (*stems, REST) if len(stems) == 1 else tuple(stems)
+    held = np.zeros((2, len(names), track.frames if frames else 0, song.channels))  # true, estimated
     start = 0
     for block in estimates:
-        estimate = np.stack([block[stem] for stem in stems])  # (S, t, C)
-        count = estimate.shape[1]
-        read = reader.read(track, (*stems, "mixture"), start, count)
-        *truth, mixture = np.ascontiguousarray(read.transpose(1, 2).numpy())  # each (t, C)
-        start += count
-        r, e, m = np.stack(truth).astype(np.float64), estimate.astype(np.float64), mixture.astype(np.float64)
+        e = np.stack([block[stem] for stem in stems]).astype(np.float64)  # (S, t, C)
+        stop = start + e.shape[1]
+        read = reader.read(track, (*stems, "mixture"), start, stop - start)  # (S + 1, C, t)
+        *truth, m = read.transpose(1, 2).numpy().astype(np.float64)  # (t, C) each
+        r = np.stack(truth)
         for i, pair in enumerate(((r, r), (e, e), (r, e), (r - e, r - e), (r - m, r - m))):
             sums[:, i] += (pair[0] * pair[1]).sum((1, 2))
         mixture_energy += float((m * m).sum())
+        if frames and song.lossy:
+            r, m = (np.round(x * 32_768) / 32_768 for x in (r, m))
         if frames:
-            held.append((np.stack([*truth, mixture]), estimate))
+            for kept, x in zip(held, (r, e), strict=True):
+                kept[: len(stems), start:stop] = x
+                kept[len(stems) :, start:stop] = m - x[: len(names) - len(stems)]
+        start = stop
     if start != track.frames:
         raise AudioReadError(f"{song.name}: {start} frames of estimates for {track.frames} frames; separate it again")
-    values, problems = ({}, []) if not frames else _bsseval(song.name, stems, held, track.sample_rate_hz)
+    values, problems = _bsseval(song.name, names, held[0], held[1], track.sample_rate_hz) if frames else ({}, [])
     seconds = track.frames / track.sample_rate_hz
     return [
         StemScore(
@@ -125,41 +135,44 @@ def scenarios(stems: Sequence[str]) -> list[tuple[tuple[str, ...], tuple[str, ..
     judged beside the rest of the mixture.
     """
     if not {"vocals", "accompaniment"} <= set(stems):
-        return [(tuple(stems) if len(stems) > 1 else (*stems, REST), tuple(stems))]
+        return [(tuple(stems), tuple(stem for stem in stems if stem != REST))]
     pair = ("vocals", "accompaniment")
     parts = tuple(stem for stem in stems if stem != "accompaniment")
     return [(pair, pair)] + ([(parts, tuple(s for s in parts if s != "vocals"))] if len(parts) > 1 else [])
 
 
-REST = "rest of the mixture"
-
-
 def _bsseval(
-    name: str, stems: Sequence[str], held: Sequence[tuple[Audio, Audio]], rate_hz: int
+    name: str, stems: Sequence[str], truth: Frames, estimate: Frames, rate_hz: int
 ) -> tuple[dict[str, dict[str, Frames]], list[str]]:
-    import museval
+    from museval.metrics import bss_eval
 
-    *truths, mixture = np.concatenate([truth for truth, _ in held], 1)  # (t, C) each
-    estimated = np.concatenate([estimate for _, estimate in held], 1)  # (S, t, C)
-    truth = dict(zip(stems, truths, strict=True))
-    estimate = dict(zip(stems, estimated, strict=True))
-    if len(stems) == 1:
-        truth[REST], estimate[REST] = (mixture - known[stems[0]] for known in (truth, estimate))
     values: dict[str, dict[str, Frames]] = {}
     problems: list[str] = []
-    count = max(1, len(mixture) // rate_hz)
+    frames = max(1, truth.shape[1] // rate_hz)
     for together, wanted in scenarios(stems):
-        silent = [f"{stem} (true)" for stem in together if not truth[stem].sum(1).any()]
-        silent += [f"{stem} (estimated)" for stem in together if not estimate[stem].sum(1).any()]
+        rows = [stems.index(stem) for stem in together]
+        # all of them is a view, any others are copies
+        parts = [x if len(rows) == len(stems) else x[rows] for x in (truth, estimate)]
+        silent = [
+            f"{stem} ({which})"
+            for part, which in zip(parts, ("true", "estimated"), strict=True)
+            for stem, x in zip(together, part, strict=True)
+            if not x.sum(1).any()
+        ]
         if silent:  # museval refuses
             problems.append(f"{name}: silent throughout: {', '.join(silent)}; BSSEval has no values for it")
-            found = np.full((4, len(together), count), nan)
+            found = np.full((4, len(together), frames), nan)
         else:
-            # In float64, as museval reads files.
-            arrays = ([known[stem].astype(np.float64) for stem in together] for known in (truth, estimate))
-            found = np.array(museval.evaluate(*arrays, win=rate_hz, hop=rate_hz))
+            try:
+                # what museval.evaluate calls, without its copies
+                *found, _ = bss_eval(*parts, window=rate_hz, hop=rate_hz)
+            except MemoryError as error:
+                raise DeviceError(
+                    f"{name}: not enough memory for BSSEval; close other programs or add --quick"
+                ) from error
         for stem in wanted:
-            values[stem] = dict(zip(BSSEVAL, found[:, together.index(stem)], strict=True))
+            row = together.index(stem)
+            values[stem] = {measure: rows_of[row] for measure, rows_of in zip(BSSEVAL, found, strict=True)}
     return values, problems
 
 

@@ -1,10 +1,10 @@
 """Songs to score: their true stems and mixtures, and other people's estimates of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from waveunet_cli.audio import probe
+from waveunet_cli.audio import AudioInfo, probe
 from waveunet_cli.errors import AudioReadError, ConfigError
 from waveunet_cli.training.dataset import MIXTURES, Track, aligned, by_source, find_tracks, stem_files
 from waveunet_cli.training.recipe import Data
@@ -15,11 +15,13 @@ ALIASES = {"no_vocals": "accompaniment"}
 
 @dataclass(frozen=True)
 class Song:
-    """A song to score. `truth` has the stems and a source `mixture`; `estimates` those stems, if they are on disk."""
+    """A song to score. `truth` has the stems and a source `mixture`; `lossy` says that some of its files are lossy;
+    `estimates` has the stems, if they are on disk."""
 
     name: str
     truth: Track
     channels: int
+    lossy: bool = False
     estimates: Track | None = None
     note: str | None = None
 
@@ -38,7 +40,10 @@ def find_songs(folders: Sequence[Path], stems: Sequence[str]) -> tuple[list[Song
                 tracks, problems = [], [str(error)]
         else:
             tracks, problems = find_tracks(Data(folder, split=SPLIT), sources)
-        songs += [Song(Path(track.name).resolve().name, track, _channels(track)) for track in tracks]
+        for track in tracks:
+            infos = _infos(track)
+            channels, lossy = max(info.channels for info in infos), any(info.lossy for info in infos)
+            songs.append(Song(Path(track.name).resolve().name, track, channels, lossy))
         left_out += problems
     names = [song.name for song in songs]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -77,7 +82,7 @@ def with_estimates(song: Song, estimates: Path) -> Song:
             f"{folder}: {track.sample_rate_hz} Hz, but the song's stems have {song.truth.sample_rate_hz} Hz; "
             "resample them first"
         )
-    if (channels := _channels(track)) != song.channels:
+    if (channels := max(info.channels for info in _infos(track))) != song.channels:
         raise AudioReadError(
             f"{folder}: {channels} channels, but the song's stems have {song.channels}; export them alike"
         )
@@ -85,12 +90,12 @@ def with_estimates(song: Song, estimates: Path) -> Song:
     if track.frames != song.truth.frames:
         change = "cut" if track.frames > song.truth.frames else "followed by zeros"
         note = f"{folder}: {track.frames} frames instead of {song.truth.frames}; {change}, as museval does"
-    return Song(song.name, song.truth, song.channels, track, note)
+    return replace(song, estimates=track, note=note)
 
 
 def _root(folder: Path) -> Path:
     return folder / SPLIT if (folder / SPLIT).is_dir() else folder
 
 
-def _channels(track: Track) -> int:
-    return max(probe(path).channels for paths in track.sources.values() for path in paths)
+def _infos(track: Track) -> list[AudioInfo]:
+    return [probe(path) for paths in track.sources.values() for path in paths]

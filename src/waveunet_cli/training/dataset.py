@@ -180,6 +180,10 @@ def _read(path: Path, start: int, frames: int) -> NDArray[np.float32]:
             x: NDArray[np.float32] = file.read(frames, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
         raise AudioReadError(f"{path}: cannot be read at frame {start} ({error}); copy the file again") from error
+    if not np.isfinite(x).all():
+        raise AudioReadError(
+            f"{path}: a sample is NaN or infinite after frame {start}; repair or export the file again"
+        )
     return x
 
 
