@@ -25,7 +25,7 @@ HOUSE = [
     ["convert"],
     ["hub"],
     ["separate"],
-    ["batch", "plan"],
+    ["batch", "plan", "remote"],
     ["cluster"],
     ["training", "evaluate"],
     ["cli"],

@@ -62,13 +62,13 @@ class Ledger:
         strict: bool = False,
     ) -> None:
         self._songs = len(songs) + len(problems)
-        self._open = {song.path: song for song in songs}
+        self._open = {song.name: song for song in songs}
         self._failed: list[FileFailed] = []
         self._tell = tell
         self._lock = threading.RLock()
         self._begun = time.monotonic()
-        self._started: dict[Path, float] = {}
-        self._running: dict[Path, float] = {}  # seconds of music done
+        self._started: dict[str, float] = {}
+        self._running: dict[str, float] = {}  # seconds of music done
         self._finished_seconds = 0.0
         self._done = self._skipped = 0
         self.stopped = STRICT if strict and problems else None
@@ -81,17 +81,17 @@ class Ledger:
 
     def start(self, song: Song) -> None:
         with self._lock:
-            self._started[song.path] = time.monotonic()
-            self._tell(FileStart(str(song.path), song.track))
+            self._started[song.name] = time.monotonic()
+            self._tell(FileStart(song.name, song.track))
 
     def advance(self, song: Song, done_seconds: float, total_seconds: float | None) -> None:
         with self._lock:
-            self._running[song.path] = done_seconds
+            self._running[song.name] = done_seconds
             speed = done_seconds / self._since(song)
             left = None if total_seconds is None else total_seconds - done_seconds
             self._tell(
                 Progress(
-                    path=str(song.path),
+                    path=song.name,
                     track=song.track,
                     done_seconds=done_seconds,
                     total_seconds=total_seconds,
@@ -112,10 +112,10 @@ class Ledger:
             took_seconds = self._since(song)
             self._tell(
                 FileDone(
-                    path=str(song.path),
+                    path=song.name,
                     track=song.track,
                     skipped=separated.skipped,
-                    stems={stem: str(path) for stem, path in separated.stems.items()},
+                    stems=separated.names,
                     seconds=separated.seconds,
                     took_seconds=took_seconds,
                     speed=separated.seconds / took_seconds,
@@ -127,7 +127,7 @@ class Ledger:
     def fail(self, song: Song, error: WaveUNetError) -> None:
         with self._lock:
             self._close(song)
-            self._fail(FileFailed(str(song.path), song.track, type(error).__name__, str(error)))
+            self._fail(FileFailed(song.name, song.track, type(error).__name__, str(error)))
 
     def summary(self) -> Summary:
         """The end: told, and returned."""
@@ -137,7 +137,7 @@ class Ledger:
                 done=self._done,
                 skipped=self._skipped,
                 failed=tuple(self._failed),
-                remaining=tuple(str(path) for path in self._open),
+                remaining=tuple(self._open),
                 stopped=self.stopped,
                 seconds=self._finished_seconds,
                 took_seconds=self._elapsed,
@@ -147,8 +147,8 @@ class Ledger:
             return summary
 
     def _close(self, song: Song) -> None:
-        self._running.pop(song.path, None)
-        self._open.pop(song.path, None)
+        self._running.pop(song.name, None)
+        self._open.pop(song.name, None)
 
     def _fail(self, failure: FileFailed) -> None:
         self._failed.append(failure)
@@ -159,7 +159,7 @@ class Ledger:
         return max(1e-6, time.monotonic() - self._begun)
 
     def _since(self, song: Song) -> float:
-        return max(1e-6, time.monotonic() - self._started.get(song.path, self._begun))
+        return max(1e-6, time.monotonic() - self._started.get(song.name, self._begun))
 
 
 class Lanes:
@@ -244,7 +244,7 @@ class Lanes:
 
 def next_song(waiting: list[Song], smallest_first: bool) -> Song:
     """Take the next song out of a list."""
-    song = min(waiting, key=_size) if smallest_first else waiting[0]
+    song = min(waiting, key=Song.bytes) if smallest_first else waiting[0]
     waiting.remove(song)
     return song
 
@@ -283,13 +283,6 @@ class Space:
             return False
         self._failures += 1
         # Stems as float32 are larger than any song; a quota does not show in what is free.
-        needed = max(SPARE_BYTES, min(map(_size, remaining)))
+        needed = max(SPARE_BYTES, min(map(Song.bytes, remaining)))
         folder = next(parent for parent in (self._out, *self._out.absolute().parents) if parent.exists())
         return shutil.disk_usage(folder).free < needed or self._failures > 2
-
-
-def _size(song: Song) -> int:
-    try:
-        return song.path.stat().st_size
-    except OSError:
-        return 0

@@ -88,6 +88,17 @@ class Manifest:
     stems: Mapping[str, FileMark]
 
 
+def parse_manifest(text: str) -> Manifest:
+    """Raises ValueError, TypeError or KeyError for anything but a manifest of this format."""
+    values: dict[str, Any] = json.loads(text)
+    values["input_mark"] = FileMark(**values["input_mark"])
+    values["stems"] = {stem: FileMark(**mark) for stem, mark in values["stems"].items()}
+    manifest = Manifest(**values)
+    if manifest.format != FORMAT:
+        raise ValueError("another format")
+    return manifest
+
+
 class Place:
     """The stems of one song on disk, and what stands beside them."""
 
@@ -132,12 +143,9 @@ class Place:
         return None
 
     def _read(self) -> Manifest:
-        values: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
-        values["input_mark"] = FileMark(**values["input_mark"])
-        values["stems"] = {stem: FileMark(**mark) for stem, mark in values["stems"].items()}
-        manifest = Manifest(**values)
-        if manifest.format != FORMAT or manifest.paths != self._relative:
-            raise ValueError("another format, or other stems")
+        manifest = parse_manifest(self.manifest.read_text(encoding="utf-8"))
+        if manifest.paths != self._relative:
+            raise ValueError("other stems")
         return manifest
 
     def _write(self, manifest: Manifest) -> None:

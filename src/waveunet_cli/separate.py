@@ -46,6 +46,11 @@ class Separated:
     gain: float = 1.0
     peak: float = 0.0
 
+    @property
+    def names(self) -> dict[str, str]:
+        """The stems' paths as the user writes them."""
+        return {stem: str(path) for stem, path in self.stems.items()}
+
 
 @dataclass(frozen=True)
 class Target:

@@ -29,6 +29,18 @@ class Song:
     path: Path
     track: str
 
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        return str(self.path)
+
+    def bytes(self) -> int:
+        """Its size, 0 if that cannot be known."""
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
+
 
 def find_songs(inputs: Sequence[Path], out: Path) -> tuple[list[Song], list[AudioReadError]]:
     """Every song of the files and folders given, sorted by track, and what is wrong with some of the inputs.
@@ -59,11 +71,15 @@ def find_songs(inputs: Sequence[Path], out: Path) -> tuple[list[Song], list[Audi
     for file in sorted(files):
         places.setdefault(_place(file), file)
     chosen = list(places.values())
-    roots = {files[file] for file in chosen}
-    named_root = len(roots) > 1
-    tracks = _distinct([_names(file, files[file], named_root) for file in chosen])
+    tracks = distinct_tracks(chosen, [files[file] for file in chosen])
     songs = [Song(file, track) for file, track in zip(chosen, tracks, strict=True)]
     return sorted(songs, key=lambda song: song.track), problems
+
+
+def distinct_tracks(files: Sequence[Path], roots: Sequence[Path | None]) -> list[str]:
+    """A track for each file, found below its root or, if that is None, named itself."""
+    named_root = len(set(roots)) > 1
+    return _distinct([_names(file, root, named_root) for file, root in zip(files, roots, strict=True)])
 
 
 def stem_paths(out: Path, template: str, model: str, track: str, stems: Iterable[str], ext: str) -> dict[str, Path]:
@@ -111,6 +127,11 @@ def require_apart(inputs: Iterable[Path], out: Path, targets: Iterable[Path]) ->
             raise ConfigError(f"{target}: a stem would be written among the songs; choose another --out")
 
 
+def is_song(name: str) -> bool:
+    """Whether a file found in a folder is taken for a song."""
+    return not name.startswith(".") and Path(name).suffix.lower() in AUDIO_EXTENSIONS | FFMPEG_EXTENSIONS
+
+
 def _extensions() -> list[str]:
     return sorted(AUDIO_EXTENSIONS | FFMPEG_EXTENSIONS)
 
@@ -124,14 +145,13 @@ def _walk(root: Path, own: Path, problems: list[AudioReadError]) -> Iterable[Pat
     def refused(error: OSError) -> None:
         problems.append(AudioReadError(f"{error.filename}: cannot be searched ({error.strerror}); check permissions"))
 
-    known = AUDIO_EXTENSIONS | FFMPEG_EXTENSIONS
     for folder, folders, names in os.walk(root, onerror=refused):
         here = Path(folder)
         folders[:] = [name for name in folders if not name.startswith(".") and _place(here / name) != own]
         if own in _place(here).parents and any(map(_MANIFEST.fullmatch, names)):
             continue
         for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in known:
+            if is_song(name):
                 yield here / name
 
 

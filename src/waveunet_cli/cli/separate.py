@@ -26,11 +26,26 @@ if TYPE_CHECKING:
 DEFAULT_JOBS = 2
 
 
+class _Place(click.ParamType):  # type: ignore[type-arg] # generic in some versions
+    """A path, or, with ://, an address, which is left as it is."""
+
+    name = "place"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if isinstance(value, str) and "://" in value else Path(value)
+
+
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INPUT...")
+@click.argument("inputs", nargs=-1, required=True, type=_Place(), metavar="INPUT...")
 @click.option("-n", "--name", default="vocals", show_default=True, help="A model's name or the path of a checkpoint.")
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), default="separated", show_default=True, help="Output folder."
+    "-o",
+    "--out",
+    type=_Place(),
+    default="separated",
+    show_default=True,
+    metavar="FOLDER",
+    help="Where the stems go: a folder, or an address such as s3://bucket/folder.",
 )
 @click.option("--filename", default=TEMPLATE, show_default=True, help="Template below the output folder.")
 @click.option("--stems", metavar="A,B", help="Write only these stems.")
@@ -109,8 +124,8 @@ DEFAULT_JOBS = 2
 @click.option("-q", "--quiet", is_flag=True, help="Only errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
 def command(
-    inputs: Sequence[Path],
-    out: Path,
+    inputs: Sequence[Path | str],
+    out: Path | str,
     filename: str,
     container: str,
     subtype: str | None,
@@ -144,8 +159,22 @@ def command(
         raise click.UsageError("--engine ray needs Ray; install it with: pip install 'waveunet[ray]'")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
     click.get_current_context().call_on_close(lambda: signal.signal(signal.SIGTERM, before))
-    songs, problems = find_songs(inputs, out)
-    stem_paths(out, filename, "model", "track", ["stem"], container)  # refuses a bad template
+    paths, folder = [Path(given) for given in inputs], Path("out" if isinstance(out, str) else out)
+    is_remote = any(isinstance(place, str) for place in (*inputs, out))
+    if is_remote:
+        if find_spec("fsspec") is None:
+            raise click.UsageError("addresses need fsspec; install it with: pip install 'waveunet[remote]'")
+        if dry_run or engine != "local":
+            raise click.UsageError(
+                "--dry-run and --engine ray know no addresses; mount the storage, or leave them out."
+            )
+        from waveunet_cli.remote import RemoteOutput, find_remote_songs
+
+        songs: Sequence[Song]
+        songs, problems = find_remote_songs([str(given) for given in inputs], str(out))
+    else:
+        songs, problems = find_songs(paths, folder)
+    stem_paths(folder, filename, "model", "track", ["stem"], container)  # refuses a bad template
     require_legal(container, subtype)
     voice = JsonVoice(quiet) if progress_as == "json" else HumanVoice(quiet, verbose)
     click.get_current_context().call_on_close(voice.close)
@@ -153,7 +182,7 @@ def command(
     if songs:
         from waveunet_cli.separate import Separator, Target  # imports torch
 
-        target = Target(out, filename, container, subtype, clip)
+        target = Target(folder, filename, container, subtype, clip)
         options["segment_seconds"] = segment
         options["stems"] = None if stems is None else [stem.strip() for stem in stems.split(",")]
 
@@ -164,7 +193,8 @@ def command(
         separator = Separator(model, report=note, **options)
         targets = [path for song in songs for path in separator.place(song, target).paths.values()]
         require_distinct(songs, targets)
-        require_apart(inputs, out, targets)
+        if not is_remote:
+            require_apart(paths, folder, targets)
     if not songs:
         from waveunet_cli.batch import Ledger
 
@@ -199,7 +229,9 @@ def command(
             def separate(song: Song, progress: Callable[[float, float | None], None]) -> "Separated":
                 return separator.separate_song(song, target, overwrite=overwrite, wait=False, progress=progress)
 
-            Lanes(separate, ledger, out, jobs, strict).run(songs)
+            if is_remote:
+                separate = RemoteOutput(separator, target, str(out), overwrite).separate
+            Lanes(separate, ledger, folder, jobs, strict).run(songs)
         summary = ledger.summary()
     if report is not None:
         _write_report(report, summary)
