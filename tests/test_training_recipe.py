@@ -85,6 +85,21 @@ def test_architectures_have_names(model: str, config: object, loss: str) -> None
         ({"data": [{"path": "a", "weight": -1.0}]}, "data.weight"),
         ({"data": [{"path": "a", "weights": {"song": -1.0}}]}, "data.weight"),
         ({"data": [{"path": "a", "reverb": 2.0}]}, "data.reverb"),
+        (
+            {"data": [{"path": "a", "weights": {"song": "much"}}]},
+            "data.weights: found .*a table whose values are each a fl",
+        ),
+        ({"data": [{"stem": "vocals"}]}, "data.path: found None; give a folder"),
+        ({"data": [{"path": 3}]}, "data.path: found 3"),
+        ({"data": [{"path": "a", "weights": 3}]}, "data.weights: found 3"),
+        ({"data": [{"path": "a", "stem": 3}]}, "data.stem: found 3; give a string"),
+        ({"augmentation": {"gain": 3}}, "augmentation.gain: found 3; give a list"),
+        ({"augmentation": {"gain": [1.0, 2.0, 3.0]}}, "augmentation.gain"),
+        ({"schedule": {"kind": "budget", "steps": "many"}}, "schedule.steps: found 'many'; give an int"),
+        ({"schedule": {"kind": "budget", "steps": 1.5}}, "schedule.steps: found 1.5"),
+        ({"hop_frames": False}, "hop_frames: found False"),
+        ({"in_memory": 1}, "in_memory: found 1; give true or false"),
+        ({"architecture": 3}, "architecture: found 3"),
         ({"augmentation": {"limit": 2.0}}, "augmentation.limit: found 2.0"),
         ({"schedule": {"betas": [0.9, 1.0]}}, "schedule.betas"),
         ({"schedule": {"clip_norm": -1.0}}, "clip_norm"),
@@ -101,6 +116,12 @@ def test_refuses_what_makes_no_sense(values: dict[str, Any], message: str) -> No
     [
         ({"model": "M9"}, "'M9' is no architecture; choose M1"),
         ({"architecture": {"filtres": 3}}, "unknown setting 'filtres'"),
+        ({"architecture": {"filters": "many"}}, "architecture.filters: found 'many'; give an int"),
+        (
+            {"architecture": {"sources": ["vocals", 3]}},
+            "architecture.sources: found .*a list, of items that are each a st",
+        ),
+        ({"model": "Keras-shallow", "architecture": {"pooling": [1, 2.5]}}, "architecture.pooling"),
     ],
 )
 def test_refuses_an_unknown_architecture(values: dict[str, Any], message: str) -> None:

@@ -20,7 +20,8 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from waveunet_cli.checkpoint import Config
 from waveunet_cli.config import VARIANTS
@@ -245,7 +246,7 @@ def recipe_from(values: Mapping[str, Any], root: Path = Path()) -> Recipe:
     known = dict(values)
     for name in ("data", "validation"):
         known[name] = tuple(
-            _build(Data, {**table, "path": root / table.get("path", "")}, name)
+            _build(Data, {**table, "path": root / _path(table, name)}, name)
             for table in _tables(known.get(name, []), name)
         )
     for name, kind in (("augmentation", Augmentation), ("schedule", Schedule)):
@@ -261,6 +262,13 @@ def _tables(value: Any, where: str) -> list[dict[str, Any]]:
     return value
 
 
+def _path(table: Mapping[str, Any], where: str) -> str:
+    path = table.get("path")
+    if not isinstance(path, str) or not path:
+        raise ConfigError(f"{where}.path: found {path!r}; give a folder")
+    return path
+
+
 def _build(kind: type[T], values: Any, where: str) -> T:
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: must be a table, found {values!r}")
@@ -268,18 +276,47 @@ def _build(kind: type[T], values: Any, where: str) -> T:
 
 
 def _checked(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """`values` with lists as tuples, when every name is a field of `kind` and every number stands for a number."""
+    """`values` with lists as tuples, when every name is a field of `kind` and every value of that field's type."""
     assert is_dataclass(kind)
-    known = {f.name: f for f in fields(kind)}
+    known = {f.name: f.type for f in fields(kind)}
     checked = {}
     for name, value in values.items():
         if name not in known:
             raise ConfigError(f"{where}: unknown setting {name!r}; choose from {', '.join(known)}")
-        default = known[name].default
-        expected = (int, float) if isinstance(default, float) else (type(default),)
-        if isinstance(default, bool | int | float | str) and (
-            not isinstance(value, expected) or isinstance(value, bool) != isinstance(default, bool)
-        ):
-            raise ConfigError(f"{where}.{name}: found {value!r}; give a {type(default).__name__} such as {default!r}")
+        if not _fits(value, known[name]):
+            raise ConfigError(f"{where}.{name}: found {value!r}; give {_words(known[name])}")
         checked[name] = tuple(value) if isinstance(value, list) else value
     return checked
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value read from TOML is of an annotated type; an int is a float, too."""
+    parts = get_args(kind)
+    if get_origin(kind) in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if get_origin(kind) is Literal:  # which of them, others say
+        return isinstance(value, str)
+    if get_origin(kind) is tuple:
+        wanted = [parts[0]] * len(value) if parts[-1] is ... and isinstance(value, list | tuple) else parts
+        return (
+            isinstance(value, list | tuple)
+            and len(value) == len(wanted)
+            and all(_fits(item, part) for item, part in zip(value, wanted, strict=True))
+        )
+    if get_origin(kind) is Mapping:
+        return isinstance(value, dict) and all(_fits(item, parts[1]) for item in value.values())
+    if kind is Any:
+        return True
+    accepted = (int, float) if kind is float else kind
+    return isinstance(value, accepted) and isinstance(value, bool) == (kind is bool)
+
+
+def _words(kind: Any) -> str:
+    parts = [part for part in get_args(kind) if part not in (type(None), ...)]
+    if get_origin(kind) in (Union, UnionType):
+        return _words(parts[0])
+    if get_origin(kind) is Mapping:
+        return f"a table whose values are each {_words(parts[1])}"
+    if get_origin(kind) is tuple:
+        return f"a list, of items that are each {_words(parts[0])}"
+    return {float: "a float", int: "an int", bool: "true or false"}.get(kind, "a string")
