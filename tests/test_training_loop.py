@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,16 @@ def test_validation_is_on_whole_songs_held_out(songs: Path, tmp_path: Path) -> N
     scores = [entry for entry in entries(tmp_path / "out") if "validation_loss" in entry]
     assert [entry["step"] for entry in scores] == [3, 6]
     assert {"sdr_db/accompaniment", "sdr_db/vocals"} <= scores[0].keys()
+
+
+def test_songs_are_held_out_of_the_first_folder(songs: Path, tmp_path: Path) -> None:
+    more = write_songs(tmp_path / "more", ["d", "e"])
+    recipe = recipe_from(recipe_values(songs, hold_out=2, data=[{"path": str(songs)}, {"path": str(more)}]))
+    material = gather(recipe, recipe.config())
+    assert all(Path(track.name).parent == songs for track in material.validation)
+    assert [len(pool.tracks) for pool in material.pools] == [1, 2]
+    with pytest.raises(ConfigError, match="found 3 of 3 songs"):
+        gather(replace(recipe, hold_out=3), recipe.config())
 
 
 def test_the_excerpt_is_from_the_middle_of_the_first_song(songs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

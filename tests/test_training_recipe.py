@@ -139,6 +139,16 @@ def test_names_the_file_that_is_wrong(tmp_path: Path) -> None:
             read_recipe(path)
 
 
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "recipes").glob("*.toml")), ids=lambda p: p.stem)
+def test_our_own_recipes_can_be_read(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert all(data.path.parent == path.parent for data in recipe.data)
+    if path.stem == "paper":
+        assert (recipe.config(), recipe.loss, recipe.schedule, recipe.augmentation) == (
+            M4, "mse", Schedule(), Augmentation(),
+        )  # fmt: skip
+
+
 def test_every_setting_is_read_somewhere() -> None:
     package = Path(module.__file__).parent
     code = "".join(path.read_text() for path in package.glob("*.py") if path.name != "recipe.py")

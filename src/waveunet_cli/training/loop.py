@@ -59,8 +59,8 @@ def gather(recipe: Recipe, config: Config) -> Material:
         tracks, problems = find_tracks(data, config.sources)
         validation += tracks
         left_out += problems
-    songs = [t for pool in pools for t in pool.tracks if set(config.sources) <= t.sources.keys()]
     if recipe.hold_out:
+        songs = [t for t in pools[0].tracks if set(config.sources) <= t.sources.keys()]
         if recipe.hold_out >= len(songs):
             raise ConfigError(f"hold_out: found {recipe.hold_out} of {len(songs)} songs; leave some to train on")
         chosen = np.random.default_rng(recipe.seed).choice(len(songs), recipe.hold_out, replace=False)

@@ -172,7 +172,7 @@ class Recipe:
 
     architecture   fields that differ from the variant `model`
     validation     folders of songs whose loss decides on stopping
-    hold_out       or so many songs of the data, chosen by the seed (the paper: 25 of 100)
+    hold_out       or so many songs of the first folder of data, chosen by the seed (the paper: 25 of 100)
     loss           "mse" (the paper's), "l1", "l1+rmse", or "magnitude" (U7a's: L1 between magnitudes of spectrograms)
     hop_frames     least frames of a window that a valid network keeps; default: the paper's
     micro_batch    windows computed at once; more than that are accumulated
