@@ -456,6 +456,26 @@ def test_a_dry_run(run, here):
     assert plan["estimated_seconds"] > 0
 
 
+def test_an_interrupted_batch_says_what_remains(run, here, monkeypatch):
+    for name in "ab":
+        song(here / "m" / f"{name}.wav")
+
+    monkeypatch.setattr(batch, "wait", Failing(None, KeyboardInterrupt(), 1))
+    monkeypatch.setattr(Separator, "separate_song", lambda *_, progress, **__: progress_for_ever(progress))
+    ran = run("m", "--progress", "json", "--report", "report.json")
+    assert ran.code == 130
+    *told, last = ran.err.splitlines()
+    assert last == "Interrupted; no half-written file is left."
+    (summary,) = of("summary", [json.loads(line) for line in told if line])
+    assert (summary["stopped"], summary["remaining"]) == ("interrupted", ["m/a.wav", "m/b.wav"])
+    assert json.loads((here / "report.json").read_text())["remaining"] == ["m/a.wav", "m/b.wav"]
+
+
+def progress_for_ever(progress):
+    while True:
+        progress(0.0, 1.0)
+
+
 def test_a_report_that_cannot_be_written(run, here):
     song(here / "a.wav")
     ran = run("a.wav", "--report", "no/where.json")

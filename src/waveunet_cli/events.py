@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
+INTERRUPTED = "interrupted"  # why a batch stopped, if its user stopped it
+
 
 @dataclass(frozen=True)
 class BatchStart:

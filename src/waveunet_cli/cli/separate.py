@@ -16,12 +16,13 @@ from waveunet_cli.audio.sinks import explained
 from waveunet_cli.cli import EXIT_FAILED
 from waveunet_cli.cli.models import offline_option, registry_option
 from waveunet_cli.cli.voice import HumanVoice, JsonVoice
-from waveunet_cli.events import BatchStart, FileFailed, Note, Plan, Summary
+from waveunet_cli.errors import AudioReadError
+from waveunet_cli.events import INTERRUPTED, BatchStart, Event, FileFailed, Note, Plan, Summary
 from waveunet_cli.hub import load_model
 from waveunet_cli.songs import TEMPLATE, Song, find_songs, require_apart, require_distinct, stem_paths
 
 if TYPE_CHECKING:
-    from waveunet_cli.separate import Overwrite, Separated
+    from waveunet_cli.separate import Overwrite, Separated, Target
 
 DEFAULT_JOBS = 2
 
@@ -130,22 +131,10 @@ def command(
     container: str,
     subtype: str | None,
     clip: Clip,
-    overwrite: "Overwrite",
-    dry_run: bool,
-    progress_as: str,
     report: Path | None,
+    progress_as: str,
     quiet: bool,
     verbose: bool,
-    name: str,
-    registry: str | None,
-    offline: bool | None,
-    jobs: int,
-    engine: str,
-    ray_address: str | None,
-    worker_cores: int,
-    strict: bool,
-    segment: float | None,
-    stems: str | None,
     **options: Any,
 ) -> None:
     """Separate songs into stems: files, and folders searched through and through.
@@ -153,93 +142,133 @@ def command(
     The paths of the stems go to standard output, everything else to standard error. A run that was interrupted is
     resumed by the same command. Exit codes: 0 all done, 1 some songs failed (named at the end), 2 usage.
     """
-    if stems is not None and options["two_stems"] is not None:
-        raise click.UsageError("--stems and --two-stems exclude each other; give one of them.")
-    if engine == "ray" and find_spec("ray") is None:
-        raise click.UsageError("--engine ray needs Ray; install it with: pip install 'waveunet[ray]'")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
     click.get_current_context().call_on_close(lambda: signal.signal(signal.SIGTERM, before))
-    paths, folder = [Path(given) for given in inputs], Path("out" if isinstance(out, str) else out)
-    is_remote = any(isinstance(place, str) for place in (*inputs, out))
-    if is_remote:
-        if find_spec("fsspec") is None:
-            raise click.UsageError("addresses need fsspec; install it with: pip install 'waveunet[remote]'")
-        if dry_run or engine != "local":
-            raise click.UsageError(
-                "--dry-run and --engine ray know no addresses; mount the storage, or leave them out."
-            )
-        from waveunet_cli.remote import RemoteOutput, find_remote_songs
-
-        songs: Sequence[Song]
-        songs, problems = find_remote_songs([str(given) for given in inputs], str(out))
-    else:
-        songs, problems = find_songs(paths, folder)
+    if options["stems"] is not None and options["two_stems"] is not None:
+        raise click.UsageError("--stems and --two-stems exclude each other; give one of them.")
+    if options["engine"] == "ray" and find_spec("ray") is None:
+        raise click.UsageError("--engine ray needs Ray; install it with: pip install 'waveunet[ray]'")
+    folder = Path("out") if isinstance(out, str) else out
     stem_paths(folder, filename, "model", "track", ["stem"], container)  # refuses a bad template
     require_legal(container, subtype)
+    songs, problems = _songs(inputs, out, options)
     voice = JsonVoice(quiet) if progress_as == "json" else HumanVoice(quiet, verbose)
     click.get_current_context().call_on_close(voice.close)
     failures = [FileFailed(None, None, type(problem).__name__, str(problem)) for problem in problems]
     if songs:
-        from waveunet_cli.separate import Separator, Target  # imports torch
+        from waveunet_cli.separate import Target  # imports torch
 
         target = Target(folder, filename, container, subtype, clip)
-        options["segment_seconds"] = segment
-        options["stems"] = None if stems is None else [stem.strip() for stem in stems.split(",")]
-
-        def note(text: str) -> None:
-            voice(Note(text))
-
-        model = load_model(name, registry=registry, offline=offline, notify=note, progress=not quiet)
-        separator = Separator(model, report=note, **options)
-        targets = [path for song in songs for path in separator.place(song, target).paths.values()]
-        require_distinct(songs, targets)
-        if not is_remote:
-            require_apart(paths, folder, targets)
-    if not songs:
+        summary = _run(songs, failures, inputs, out, target, voice, quiet, report, **options)
+    else:
         from waveunet_cli.batch import Ledger
 
-        summary: Summary | Plan = Ledger([], failures, voice).summary()
-    elif dry_run:
-        from waveunet_cli.plan import plan
-
-        summary = plan(songs, failures, separator, target, overwrite, voice)
-    else:
-        from waveunet_cli.batch import Lanes, Ledger
-
-        voice(
-            BatchStart(
-                waveunet=waveunet_cli.__version__,
-                songs=len(songs) + len(failures),
-                model=model.name,
-                stems=separator.stems,
-                device=str(separator.placement),
-                engine=engine,
-                jobs=jobs,
-                out=str(out),
-            )
-        )
-        ledger = Ledger(songs, failures, voice, strict)
-        if engine == "ray":
-            from waveunet_cli.cluster import Cluster, Order
-
-            order = Order(Path.cwd(), target, overwrite, options, worker_cores)
-            Cluster(ray_address, model, order, ledger, strict).run(songs)
-        else:
-
-            def separate(song: Song, progress: Callable[[float, float | None], None]) -> "Separated":
-                return separator.separate_song(song, target, overwrite=overwrite, wait=False, progress=progress)
-
-            if is_remote:
-                separate = RemoteOutput(separator, target, str(out), overwrite).separate
-            Lanes(separate, ledger, folder, jobs, strict).run(songs)
-        summary = ledger.summary()
-    if report is not None:
-        _write_report(report, summary)
+        summary = Ledger([], failures, voice).summary()
+    _write_report(report, summary)
     if summary.failed or (isinstance(summary, Summary) and summary.remaining):
         raise click.exceptions.Exit(EXIT_FAILED)
 
 
-def _write_report(path: Path, summary: Summary | Plan) -> None:
+def _songs(
+    inputs: Sequence[Path | str], out: Path | str, options: dict[str, Any]
+) -> tuple[Sequence[Song], list[AudioReadError]]:
+    if not _is_remote(inputs, out):
+        return find_songs([Path(given) for given in inputs], Path(out))
+    if find_spec("fsspec") is None:
+        raise click.UsageError("addresses need fsspec; install it with: pip install 'waveunet[remote]'")
+    if options["dry_run"] or options["engine"] != "local":
+        raise click.UsageError("--dry-run and --engine ray know no addresses; mount the storage, or leave them out.")
+    from waveunet_cli.remote import find_remote_songs
+
+    return find_remote_songs([str(given) for given in inputs], str(out))
+
+
+def _is_remote(inputs: Sequence[Path | str], out: Path | str) -> bool:
+    return any(isinstance(place, str) for place in (*inputs, out))
+
+
+def _run(
+    songs: Sequence[Song],
+    failures: Sequence[FileFailed],
+    inputs: Sequence[Path | str],
+    out: Path | str,
+    target: "Target",
+    voice: Callable[[Event], None],
+    quiet: bool,
+    report: Path | None,
+    *,
+    name: str,
+    registry: str | None,
+    offline: bool | None,
+    segment: float | None,
+    stems: str | None,
+    overwrite: "Overwrite",
+    dry_run: bool,
+    jobs: int,
+    engine: str,
+    ray_address: str | None,
+    worker_cores: int,
+    strict: bool,
+    **network: Any,
+) -> Summary | Plan:
+    from waveunet_cli.batch import Lanes, Ledger
+    from waveunet_cli.plan import plan
+    from waveunet_cli.separate import Separator
+
+    def note(text: str) -> None:
+        voice(Note(text))
+
+    network["segment_seconds"] = segment
+    network["stems"] = None if stems is None else [stem.strip() for stem in stems.split(",")]
+    model = load_model(name, registry=registry, offline=offline, notify=note, progress=not quiet)
+    separator = Separator(model, report=note, **network)
+    is_remote = _is_remote(inputs, out)
+    targets = [path for song in songs for path in separator.place(song, target).paths.values()]
+    require_distinct(songs, targets)
+    if not is_remote:
+        require_apart([Path(given) for given in inputs], target.out, targets)
+    if dry_run:
+        return plan(songs, failures, separator, target, overwrite, voice)
+    voice(
+        BatchStart(
+            waveunet=waveunet_cli.__version__,
+            songs=len(songs) + len(failures),
+            model=model.name,
+            stems=separator.stems,
+            device=str(separator.placement),
+            engine=engine,
+            jobs=jobs,
+            out=str(out),
+        )
+    )
+    ledger = Ledger(songs, failures, voice, strict)
+
+    def separate(song: Song, progress: Callable[[float, float | None], None]) -> "Separated":
+        return separator.separate_song(song, target, overwrite=overwrite, wait=False, progress=progress)
+
+    try:
+        if engine == "ray":
+            from waveunet_cli.cluster import Cluster, Order
+
+            order = Order(Path.cwd(), target, overwrite, network, worker_cores)
+            Cluster(ray_address, model, order, ledger, strict).run(songs)
+        elif is_remote:
+            from waveunet_cli.remote import RemoteOutput
+
+            remote = RemoteOutput(separator, target, str(out), overwrite)
+            Lanes(remote.separate, ledger, target.out, jobs, strict).run(songs)
+        else:
+            Lanes(separate, ledger, target.out, jobs, strict).run(songs)
+    except KeyboardInterrupt:
+        ledger.stopped = INTERRUPTED
+        _write_report(report, ledger.summary())
+        raise
+    return ledger.summary()
+
+
+def _write_report(path: Path | None, summary: Summary | Plan) -> None:
+    if path is None:
+        return
     temporary = path.with_name(f".{path.name}.part")
     with explained(path):
         try:

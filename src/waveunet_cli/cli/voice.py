@@ -9,6 +9,7 @@ import click
 from tqdm import tqdm
 
 from waveunet_cli.events import (
+    INTERRUPTED,
     BatchStart,
     Event,
     FileDone,
@@ -25,6 +26,7 @@ from waveunet_cli.events import (
 SONG_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}{postfix}]"
 SONG_BAR_WITHOUT_TOTAL = "{desc}: {n:.0f} s [{elapsed}{postfix}]"  # tqdm cannot fill in the other one then
 BATCH_BAR = "{percentage:3.0f}%|{bar:20}| {n:.1f}/{total:.0f} songs [{elapsed}<{remaining}{postfix}] {desc}"
+LISTED = 20  # songs that remain, of those that do
 PROGRESS_SECONDS = 1.0  # at most so often a song
 
 
@@ -151,10 +153,12 @@ class HumanVoice:
             click.echo(f"{len(event.failed)} of {event.songs} inputs failed:", err=True)
             for failure in event.failed:
                 click.echo(f"  {failure.reason}", err=True)
-        if event.stopped is not None:
+        if event.stopped is not None and event.stopped != INTERRUPTED:
             click.echo(f"Error: {event.stopped}; {len(event.remaining)} songs remain:", err=True)
-            for path in event.remaining:
+            for path in event.remaining[:LISTED]:
                 click.echo(f"  {path}", err=True)
+            if len(event.remaining) > LISTED:
+                click.echo(f"  and {len(event.remaining) - LISTED} more; --report FILE lists all of them", err=True)
         self._detail(
             f"{event.done} songs done, {event.skipped} skipped, {len(event.failed)} failed: "
             f"{event.seconds / 3600:.2f} hours of music in {event.took_seconds / 3600:.2f}, {event.speed:.1f} per hour"
