@@ -6,7 +6,6 @@ from collections.abc import Callable
 from math import isnan, nan
 from pathlib import Path
 
-import museval
 import numpy as np
 import pytest
 import soundfile
@@ -20,6 +19,10 @@ from waveunet_cli.errors import AudioReadError, ConfigError
 from waveunet_cli.evaluate import measure, report, summary, testset
 from waveunet_cli.evaluate.measure import REST, StemScore, scenarios
 from waveunet_cli.evaluate.testset import find_songs, stems_of, with_estimates
+
+if shutil.which("ffmpeg") is None:
+    pytest.skip("museval cannot be imported without ffmpeg", allow_module_level=True)
+museval = pytest.importorskip("museval")
 
 Command = Callable[..., Ran]
 RATE_HZ = 1000
