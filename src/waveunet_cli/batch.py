@@ -8,8 +8,9 @@ import errno
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -171,14 +172,14 @@ class Lanes:
         self._space = Space(out)
         self._jobs = jobs
         self._strict = strict
-        self._waiting: list[Song] = []
+        self._waiting = Waiting([])
         self._busy: list[Song] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
 
     def run(self, songs: Sequence[Song]) -> None:
         """Every song once, whatever happens to the others. Whatever interrupts it ends the songs at work cleanly."""
-        self._waiting = list(songs)
+        self._waiting = Waiting(songs)
         if self._ledger.stopped is not None:
             return
         lanes = min(self._jobs, len(songs))
@@ -204,13 +205,13 @@ class Lanes:
     def _next(self, smallest_first: bool) -> Song | None:
         while not self._stop.is_set():
             with self._lock:
-                if not self._waiting and not self._busy:
-                    return None
-                if self._waiting:
-                    return next_song(self._waiting, smallest_first)
+                song = self._waiting.take(smallest_first)
+                if song is not None or not self._busy:
+                    return song
             self._stop.wait(BUSY_SECONDS)
             with self._lock:
-                self._waiting, self._busy = self._waiting + self._busy, []
+                self._waiting.put_back(self._busy)
+                self._busy = []
         return None
 
     def _one(self, song: Song) -> None:
@@ -242,11 +243,32 @@ class Lanes:
             self._stop.set()
 
 
-def next_song(waiting: list[Song], smallest_first: bool) -> Song:
-    """Take the next song out of a list."""
-    song = min(waiting, key=Song.bytes) if smallest_first else waiting[0]
-    waiting.remove(song)
-    return song
+class Waiting:
+    """The songs that nobody has taken yet."""
+
+    def __init__(self, songs: Sequence[Song]) -> None:
+        self._songs = {song.name: song for song in songs}
+
+    @cached_property
+    def _names_by_size(self) -> Iterator[str]:  # each file is asked for its size once
+        return iter([song.name for song in sorted(self._songs.values(), key=Song.bytes)])
+
+    def take(self, smallest_first: bool) -> Song | None:
+        """The next in order, or the smallest; None if there is none."""
+        if not self._songs:
+            return None
+        names = self._names_by_size if smallest_first else iter(self._songs)
+        name = next((name for name in names if name in self._songs), next(iter(self._songs)))
+        return self._songs.pop(name)
+
+    def put_back(self, songs: Sequence[Song]) -> None:
+        self._songs.update({song.name: song for song in songs})
+
+    def __len__(self) -> int:
+        return len(self._songs)
+
+    def __iter__(self) -> Iterator[Song]:
+        return iter(self._songs.values())
 
 
 def persistently(attempt: Callable[[], Separated], note: Callable[[str], None], stop: threading.Event) -> Separated:

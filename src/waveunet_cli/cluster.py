@@ -21,7 +21,7 @@ os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
 import ray
 import torch
 
-from waveunet_cli.batch import Ledger, Space, StoppedError, errno_of, next_song, persistently
+from waveunet_cli.batch import Ledger, Space, StoppedError, Waiting, errno_of, persistently
 from waveunet_cli.checkpoint import Model
 from waveunet_cli.errors import DeviceError, WaveUNetError
 from waveunet_cli.separate import Overwrite, Separated, Separator, Target
@@ -127,13 +127,14 @@ class Cluster:
 
     def run(self, songs: Sequence[Song]) -> None:
         """Every song once. Whatever interrupts it ends the songs at work cleanly."""
-        waiting = list(songs)
+        waiting = Waiting(songs)
         try:
             while (waiting and self._ledger.stopped is None) or self._at_work:
                 self._grow(len(waiting))
                 while waiting and self._idle and self._ledger.stopped is None:
                     worker = self._idle.pop()
-                    song = next_song(waiting, smallest_first=len(self._workers) > 1 and worker is self._workers[-1])
+                    song = waiting.take(smallest_first=len(self._workers) > 1 and worker is self._workers[-1])
+                    assert song is not None
                     self._ledger.start(song)
                     self._at_work[worker.separate.remote([self._model], song)] = (worker, song)
                 ended, _ = ray.wait([*self._at_work], num_returns=1, timeout=POLL_SECONDS)
@@ -170,7 +171,7 @@ class Cluster:
             self._workers.append(worker)
             self._idle.insert(0, worker)
 
-    def _settle(self, song: Song, reference: Any, waiting: Sequence[Song]) -> None:
+    def _settle(self, song: Song, reference: Any, waiting: Waiting) -> None:
         try:
             outcome: Outcome | None = ray.get(reference)
         except ray.exceptions.RayActorError:
@@ -189,7 +190,7 @@ class Cluster:
         if outcome.number is not None:
             error.__cause__ = OSError(outcome.number, os.strerror(outcome.number))
         self._ledger.fail(song, error)
-        why = self._space.why_stop(waiting, error, self._strict)
+        why = self._space.why_stop([*waiting], error, self._strict)
         if why is not None:
             self._ledger.stopped = why
             for worker in self._workers:
