@@ -110,6 +110,24 @@ def test_frames_are_those_of_museval_on_a_song_of_musdb(tmp_path: Path) -> None:
             np.testing.assert_allclose(values, [float(frame[name]) for frame in expected[score.stem]], atol=1e-4)
 
 
+@pytest.mark.parametrize("pair", [("accompaniment", "vocals"), ("vocals", "accompaniment")])
+def test_a_pair_is_told_apart_in_any_order(tmp_path: Path, pair: tuple[str, str]) -> None:
+    stems = write_song(tmp_path / "set" / "a")
+    write_estimates(
+        tmp_path / "est" / "a", {"accompaniment": stems["bass"] + stems["drums"], "vocals": stems["vocals"]}
+    )
+    for stem in ("bass", "drums"):
+        (tmp_path / "set" / "a" / f"{stem}.wav").unlink()
+    write(tmp_path / "set" / "a" / "accompaniment.wav", stems["bass"] + stems["drums"])
+    expected = museval.evaluate(
+        read(tmp_path / "set" / "a", pair), read(tmp_path / "est" / "a", pair), win=RATE_HZ, hop=RATE_HZ
+    )
+    for i, score in enumerate(scored(tmp_path / "set", tmp_path / "est", pair)):
+        assert score.stem == pair[i]
+        np.testing.assert_allclose(score.frames["SDR"], expected[0][i], atol=1e-6)
+    assert abs(expected[0][0] - expected[0][1]).min() > 0.5
+
+
 def test_whole_songs_by_their_definition(tmp_path: Path) -> None:
     stems = write_song(tmp_path / "set" / "a")
     estimates = write_estimates(tmp_path / "est" / "a", stems)
@@ -223,6 +241,7 @@ def test_a_lone_stem_is_judged_beside_the_rest(tmp_path: Path) -> None:
     ("stems", "expected"),
     [
         ("vocals accompaniment", [("vocals accompaniment", "vocals accompaniment")]),
+        ("accompaniment vocals", [("accompaniment vocals", "accompaniment vocals")]),
         ("bass drums other vocals", [("bass drums other vocals", "bass drums other vocals")]),
         (f"vocals {REST}", [(f"vocals {REST}", "vocals")]),
         (

@@ -136,7 +136,7 @@ def scenarios(stems: Sequence[str]) -> list[tuple[tuple[str, ...], tuple[str, ..
     """
     if not {"vocals", "accompaniment"} <= set(stems):
         return [(tuple(stems), tuple(stem for stem in stems if stem != REST))]
-    pair = ("vocals", "accompaniment")
+    pair = tuple(stem for stem in stems if stem in ("vocals", "accompaniment"))
     parts = tuple(stem for stem in stems if stem != "accompaniment")
     return [(pair, pair)] + ([(parts, tuple(s for s in parts if s != "vocals"))] if len(parts) > 1 else [])
 
@@ -151,8 +151,8 @@ def _bsseval(
     frames = max(1, truth.shape[1] // rate_hz)
     for together, wanted in scenarios(stems):
         rows = [stems.index(stem) for stem in together]
-        # all of them is a view, any others are copies
-        parts = [x if len(rows) == len(stems) else x[rows] for x in (truth, estimate)]
+        # copies only where they are not all of them
+        parts = [x if rows == list(range(len(stems))) else x[rows] for x in (truth, estimate)]
         silent = [
             f"{stem} ({which})"
             for part, which in zip(parts, ("true", "estimated"), strict=True)
