@@ -167,6 +167,11 @@ def test_bad_rates(bad_hz: object) -> None:
         resampled_frames(10, 44100, bad_hz)  # type: ignore[arg-type]
 
 
+def test_rates_may_be_numpys() -> None:
+    x = torch.randn(500)
+    torch.testing.assert_close(resample(x, np.int64(48_000), np.int32(44_100)), resample(x, 48_000, 44_100))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("from_hz", "to_hz"), [(10_000_019, 44100), (44100, 999_983), (999_983, 1)])
 def test_filters_without_measure_are_refused(from_hz: int, to_hz: int) -> None:
     with pytest.raises(ConfigError, match="convert the file"):

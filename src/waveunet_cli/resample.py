@@ -30,6 +30,7 @@ Source: J. O. Smith, "Digital Audio Resampling Home Page"; the `resampy` package
 from functools import lru_cache
 from importlib.util import find_spec
 from math import gcd
+from numbers import Integral  # numpy's too
 from pathlib import Path
 from typing import NamedTuple
 
@@ -211,7 +212,7 @@ def _half_window() -> npt.NDArray[np.float64]:
 def _ratio(from_hz: int, to_hz: int) -> tuple[int, int]:
     """(L, M): to_hz / from_hz in lowest terms."""
     for rate_hz in (from_hz, to_hz):
-        if not isinstance(rate_hz, int) or isinstance(rate_hz, bool) or rate_hz <= 0:
+        if not isinstance(rate_hz, Integral) or isinstance(rate_hz, bool) or rate_hz <= 0:
             raise ConfigError(f"sampling rate: found {rate_hz!r}; give a positive whole number of Hz")
     common = gcd(from_hz, to_hz)
-    return to_hz // common, from_hz // common
+    return int(to_hz) // common, int(from_hz) // common

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 import waveunet_cli
 from waveunet_cli.cli import EXIT_FAILED
+from waveunet_cli.cli.options import device_option, name_option, precision_option
 from waveunet_cli.errors import AudioWriteError, WaveUNetError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="TESTSET...")
-@click.option("-n", "--name", default="vocals", show_default=True, help="A model's name or the path of a checkpoint.")
+@name_option
 @click.option(
     "--estimates", type=click.Path(path_type=Path), metavar="FOLDER", help="Score the stems in there instead."
 )
@@ -34,16 +35,8 @@ if TYPE_CHECKING:
 )
 @click.option("--stems", metavar="A,B", help="Score only these stems.")
 @click.option("--quick", is_flag=True, help="Only whole songs' SDR and SI-SDR: no BSSEval, no pictures, little memory.")
-@click.option(
-    "-d", "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]|mps", help="Where to compute."
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-    default="auto",
-    show_default=True,
-    help="Of the convolutions; auto is bfloat16 where the hardware has it.",
-)
+@device_option
+@precision_option
 @click.option("-q", "--quiet", is_flag=True, help="Only errors and the table.")
 def command(
     folders: Sequence[Path],

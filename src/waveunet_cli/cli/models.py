@@ -9,19 +9,12 @@ from typing import Any, Unpack
 
 import click
 
+from waveunet_cli.cli.options import offline_option, registry_option
 from waveunet_cli.errors import ModelNotFoundError, WaveUNetError
 from waveunet_cli.hub import Cache, Catalogue, Downloader, Entry
 from waveunet_cli.hub.cards import STEM, megabytes
 from waveunet_cli.hub.install import ImportOptions
 
-registry_option = click.option(
-    "--registry",
-    metavar="FOLDER|URL",
-    help="Model cards of your own: a folder, or an address with an index.toml.  [default: $WAVEUNET_MODELS]",
-)
-offline_option = click.option(
-    "--offline", is_flag=True, default=None, help="Never use the network.  [default: $WAVEUNET_OFFLINE]"
-)
 names_argument = click.argument("names", nargs=-1, metavar="NAME…")
 
 

@@ -14,7 +14,7 @@ import waveunet_cli
 from waveunet_cli.audio import Clip, require_legal
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.cli import EXIT_FAILED
-from waveunet_cli.cli.models import offline_option, registry_option
+from waveunet_cli.cli.options import device_option, name_option, offline_option, precision_option, registry_option
 from waveunet_cli.cli.voice import HumanVoice, JsonVoice
 from waveunet_cli.errors import AudioReadError
 from waveunet_cli.events import INTERRUPTED, BatchStart, Event, FileFailed, Note, Plan, Summary
@@ -38,7 +38,7 @@ class _Place(click.ParamType):  # type: ignore[type-arg] # generic in some versi
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, type=_Place(), metavar="INPUT...")
-@click.option("-n", "--name", default="vocals", show_default=True, help="A model's name or the path of a checkpoint.")
+@name_option
 @click.option(
     "-o",
     "--out",
@@ -51,16 +51,8 @@ class _Place(click.ParamType):  # type: ignore[type-arg] # generic in some versi
 @click.option("--filename", default=TEMPLATE, show_default=True, help="Template below the output folder.")
 @click.option("--stems", metavar="A,B", help="Write only these stems.")
 @click.option("--two-stems", metavar="STEM", help="Write STEM and no_STEM, the mixture minus it.")
-@click.option(
-    "-d", "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]|mps", help="Where to compute."
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-    default="auto",
-    show_default=True,
-    help="Of the convolutions; auto is bfloat16 where the hardware has it.",
-)
+@device_option
+@precision_option
 @click.option("--segment", type=float, metavar="SECONDS", help="How much to compute at once; less needs less memory.")
 @click.option(
     "--format",

@@ -159,10 +159,11 @@ class HumanVoice:
                 click.echo(f"  {path}", err=True)
             if len(event.remaining) > LISTED:
                 click.echo(f"  and {len(event.remaining) - LISTED} more; --report FILE lists all of them", err=True)
-        self._detail(
-            f"{event.done} songs done, {event.skipped} skipped, {len(event.failed)} failed: "
-            f"{event.seconds / 3600:.2f} hours of music in {event.took_seconds / 3600:.2f}, {event.speed:.1f} per hour"
-        )
+        if event.songs > 1:
+            self._detail(
+                f"{event.done} songs done, {event.skipped} skipped, {len(event.failed)} failed: {event.speed:.1f} "
+                f"hours of music per hour, {event.seconds / 3600:.2f} in {event.took_seconds / 3600:.2f}"
+            )
 
     def _note(self, text: str) -> None:
         if not self._quiet:
