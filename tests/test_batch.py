@@ -187,6 +187,27 @@ def test_what_changed_is_done_again(run, here):
     assert why("--overwrite", "always") == "asked for"
 
 
+def test_files_that_are_not_the_songs_stems_are_never_replaced(run, here):
+    stems = here / "out/tiny/song"
+    stems.mkdir(parents=True)
+    (stems / "vocals.wav").write_text("mine")
+    song(here / "one/song.wav")
+    song(here / "two/song.wav", seed=1)
+    ran = run("one/song.wav", "-o", "out")
+    assert ran.code == 1
+    assert "vocals.wav: is there, and is no stem of one/song.wav; choose another --out" in ran.err
+    assert [path.name for path in stems.iterdir()] == ["vocals.wav"]
+    assert run("one/song.wav", "-o", "out", "--overwrite", "always").code == 0
+    before = contents(here / "out")
+    for more in ([], ["--two-stems", "vocals"]):
+        ran = run("two/song.wav", "-o", "out", *more)
+        assert ran.code == 1
+        assert "one/song.wav, not of two/song.wav; choose another --out" in ran.err
+        assert contents(here / "out") == before
+    (here / "one").rename(here / "moved")
+    assert "skipped" in run("moved/song.wav", "-o", "out").err
+
+
 def test_a_song_that_changes_while_it_is_read(here, monkeypatch):
     path = song(here / "song.wav", frames=20_000)
     monkeypatch.setattr("waveunet_cli.separate.READ_FRAMES", 1000)

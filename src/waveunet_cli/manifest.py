@@ -22,8 +22,10 @@ from filelock import FileLock, Timeout
 from waveunet_cli import __version__
 from waveunet_cli.audio import WriteReport
 from waveunet_cli.audio.sinks import explained
+from waveunet_cli.errors import AudioWriteError
 
 FORMAT = 1
+REMEDY = "choose another --out or --filename, or replace it with --overwrite always"
 Settings = Mapping[str, str | bool | list[str] | None]
 
 
@@ -99,6 +101,16 @@ def parse_manifest(text: str) -> Manifest:
     return manifest
 
 
+def _require_same_song(manifest: Manifest, source: Path, stem: Path) -> None:
+    """Raise AudioWriteError if a stem is another song's: of another path, with other bytes."""
+    try:
+        is_same = manifest.input == str(source.absolute()) or manifest.input_mark.seen_again(source) is not None
+    except OSError:  # the song is missing, which is said elsewhere
+        return
+    if not is_same:
+        raise AudioWriteError(f"{stem}: is a stem of {manifest.input}, not of {source}; {REMEDY}")
+
+
 class Place:
     """The stems of one song on disk, and what stands beside them."""
 
@@ -115,13 +127,19 @@ class Place:
         return all(path.exists() for path in self.paths.values())
 
     def why_again(self, source: Path, request: Request) -> str | None:
-        """None if the stems are whole and what is asked for; else in a word or two what they are not."""
+        """None if the stems are whole and what is asked for; else in a word or two what they are not.
+
+        Raises AudioWriteError where the stems' names are taken: by files of the user's, or another song's stems.
+        """
         try:
             manifest = self._read()
         except FileNotFoundError:
+            if not self.was_abandoned:  # else the files may be what a killed process finished
+                self._require_free(source)
             return "new"
         except (OSError, ValueError, TypeError, KeyError):
             return "manifest unreadable"
+        _require_same_song(manifest, source, self.first)
         if manifest.model_sha256 != request.model_sha256:
             return "model changed"
         if manifest.settings != request.settings:
@@ -141,6 +159,20 @@ class Place:
             with contextlib.suppress(OSError):
                 self._write(fresh)
         return None
+
+    def _require_free(self, source: Path) -> None:
+        """Raise AudioWriteError if a file is there that no manifest names, or that of another song does."""
+        for path in filter(os.path.lexists, self.paths.values()):
+            owners = [manifest for manifest in self._manifests_here() if path.name in manifest.paths.values()]
+            if not owners:
+                raise AudioWriteError(f"{path}: is there, and is no stem of {source}; {REMEDY}")
+            for manifest in owners:
+                _require_same_song(manifest, source, path)
+
+    def _manifests_here(self) -> Iterator[Manifest]:
+        for path in self._folder.glob(".waveunet-*.json"):
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+                yield parse_manifest(path.read_text(encoding="utf-8"))
 
     def _read(self) -> Manifest:
         manifest = parse_manifest(self.manifest.read_text(encoding="utf-8"))
@@ -166,7 +198,7 @@ class Place:
                 Manifest(
                     format=FORMAT,
                     waveunet=__version__,
-                    input=str(source),
+                    input=str(source.absolute()),
                     input_mark=mark,
                     model=model,
                     model_sha256=request.model_sha256,

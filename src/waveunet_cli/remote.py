@@ -20,7 +20,7 @@ from waveunet_cli.manifest import FileMark, Manifest, Place, parse_manifest
 from waveunet_cli.separate import Overwrite, Separated, Separator, Target
 from waveunet_cli.songs import Song, distinct_tracks, is_song
 
-INSTALL = "install what it needs, such as: pip install 'waveunet[remote]' s3fs"
+INSTALL = "install what it needs, such as: pip install s3fs"
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ READ_FRAMES = 65_536  # read at once
 GPU_WINDOW_SECONDS = 8.0
 GPU_BATCH = 4
 MAX_SEGMENT_SECONDS = 600
+MAX_CHANNELS = 64  # of an array; more are frames in the wrong place
 
 Overwrite = Literal["always", "never", "changed"]
 
@@ -123,11 +124,19 @@ class Separator:
     def separate(self, mixture: Audio, sample_rate: int) -> dict[str, Audio]:
         """Separate an array, (frames, channels) or (frames,), into stems of the same shape, float32.
 
-        Raises ConfigError for an array of another shape or with NaN or infinite samples.
+        Raises ConfigError for an array of another shape, of integers, or with NaN or infinite samples.
         """
-        mixture = np.asarray(mixture, dtype=np.float32)
-        if mixture.ndim not in (1, 2) or (mixture.ndim == 2 and mixture.shape[1] == 0):
-            raise ConfigError(f"a mixture is (frames, channels) or (frames,), found {mixture.shape}")
+        mixture = np.asarray(mixture)
+        if mixture.ndim not in (1, 2) or (mixture.ndim == 2 and not 1 <= mixture.shape[1] <= MAX_CHANNELS):
+            raise ConfigError(
+                f"a mixture is (frames, channels), with at most {MAX_CHANNELS} channels, or (frames,), "
+                f"found {mixture.shape}; transpose it if its channels come first"
+            )
+        if not np.issubdtype(mixture.dtype, np.floating):
+            raise ConfigError(
+                f"a mixture's samples are floats within ±1, found {mixture.dtype}; divide them by their full scale"
+            )
+        mixture = mixture.astype(np.float32, copy=False)
         if not np.isfinite(mixture).all():
             raise ConfigError("the mixture holds NaN or infinite samples; repair it first")
         columns = mixture if mixture.ndim == 2 else mixture[:, None]

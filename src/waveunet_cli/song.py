@@ -49,7 +49,8 @@ class StemPlan:
         wanted = tuple(stems) if stems is not None else (two_stems,) if two_stems is not None else config.sources
         unknown = [stem for stem in wanted if stem not in config.sources]
         if unknown or not wanted or len(set(wanted)) < len(wanted):
-            raise ConfigError(f"stems {', '.join(wanted)}: name, once each, stems of {', '.join(config.sources)}")
+            about = f"{unknown[0]!r} is none" if unknown else f"{', '.join(wanted) or 'none'} are wanted"
+            raise ConfigError(f"stems: {about} of this model's {', '.join(config.sources)}; name these, once each")
         residual = config.residual if config.additive and config.residual in wanted else None
         needed = [source for source in config.sources if (source in wanted if residual is None else source != residual)]
         return cls(

@@ -15,7 +15,7 @@ from waveunet_cli.hub import Cache, Catalogue, Downloader, Entry
 from waveunet_cli.hub.cards import STEM, megabytes
 from waveunet_cli.hub.install import ImportOptions
 
-names_argument = click.argument("names", nargs=-1, metavar="NAME…")
+names_argument = click.argument("names", nargs=-1, metavar="[NAME…]")
 
 
 @click.group("models", short_help="List, download, check and import models.")
@@ -220,7 +220,8 @@ def _row(entry: Entry) -> tuple[str, ...]:
     assert known is not None
     best = entry.card.quality[0] if entry.card and entry.card.quality else None
     figures = ", ".join(f"{stem} {value:.2f}" for stem, value in best.values.items()) if best else ""
-    about = "" if entry.path or (entry.card and all(file.size for file in entry.card.files)) else "~"
+    is_exact = entry.path or (entry.card and entry.size == sum(file.size or 0 for file in entry.card.files))
+    about = "" if is_exact else "~"
     return (
         entry.name,
         ",".join(known.stems),

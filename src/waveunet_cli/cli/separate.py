@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from waveunet_cli.separate import Overwrite, Separated, Target
 
 DEFAULT_JOBS = 2
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 class _Place(click.ParamType):  # type: ignore[type-arg] # generic in some versions
@@ -134,12 +135,12 @@ def command(
     The paths of the stems go to standard output, everything else to standard error. A run that was interrupted is
     resumed by the same command. Exit codes: 0 all done, 1 some songs failed (named at the end), 2 usage.
     """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
-    click.get_current_context().call_on_close(lambda: signal.signal(signal.SIGTERM, before))
+    before = {number: signal.signal(number, _interrupt) for number in INTERRUPTS}
+    click.get_current_context().call_on_close(lambda: [signal.signal(*item) for item in before.items()])
     if options["stems"] is not None and options["two_stems"] is not None:
         raise click.UsageError("--stems and --two-stems exclude each other; give one of them.")
     if options["engine"] == "ray" and find_spec("ray") is None:
-        raise click.UsageError("--engine ray needs Ray; install it with: pip install 'waveunet[ray]'")
+        raise click.UsageError("--engine ray needs Ray; install it with: pip install ray")
     folder = Path("out") if isinstance(out, str) else out
     stem_paths(folder, filename, "model", "track", ["stem"], container)  # refuses a bad template
     require_legal(container, subtype)
@@ -161,13 +162,19 @@ def command(
         raise click.exceptions.Exit(EXIT_FAILED)
 
 
+def _interrupt(number: int, frame: object) -> None:
+    for each in INTERRUPTS:
+        signal.signal(each, signal.SIG_IGN)  # cleaning up takes a moment; a second Ctrl-C must not cut it short
+    raise KeyboardInterrupt
+
+
 def _songs(
     inputs: Sequence[Path | str], out: Path | str, options: dict[str, Any]
 ) -> tuple[Sequence[Song], list[AudioReadError]]:
     if not _is_remote(inputs, out):
         return find_songs([Path(given) for given in inputs], Path(out))
     if find_spec("fsspec") is None:
-        raise click.UsageError("addresses need fsspec; install it with: pip install 'waveunet[remote]'")
+        raise click.UsageError("addresses need fsspec; install it with: pip install fsspec")
     if options["dry_run"] or options["engine"] != "local":
         raise click.UsageError("--dry-run and --engine ray know no addresses; mount the storage, or leave them out.")
     from waveunet_cli.remote import find_remote_songs

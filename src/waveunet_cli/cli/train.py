@@ -59,14 +59,14 @@ def command(
     The folder then holds model.safetensors (give its path to `waveunet separate --name`), state.safetensors (what
     --resume needs) and log.jsonl. Ctrl-C saves and leaves; a killed training resumes from what was saved last.
     """
-    if find_spec("lightning_fabric") is None:
-        raise ConfigError("training: lightning-fabric is not installed; run `pip install waveunet[train]`")
     from waveunet_cli.training.recipe import read_recipe  # imports torch
 
     settings = read_recipe(recipe)
     if seed is not None:
         settings = replace(settings, seed=seed)
     config = settings.config()
+    if find_spec("lightning_fabric") is None:
+        raise ConfigError("training: lightning-fabric is not installed; run: pip install lightning-fabric")
     from lightning_fabric import Fabric
 
     from waveunet_cli.training.log import Log

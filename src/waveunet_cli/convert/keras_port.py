@@ -42,7 +42,7 @@ def convert(path: Path, options: Options) -> Converted:
     Raises CheckpointError if the file is damaged, holds another network, or if h5py is not installed.
     """
     if find_spec("h5py") is None:
-        raise CheckpointError(f"{path}: reading Keras files needs h5py; pip install 'waveunet[h5]'")
+        raise CheckpointError(f"{path}: reading Keras files needs h5py; run: pip install h5py")
     stored = _stored(path)
     try:
         graph = json.loads(stored["model_config"].tobytes())

@@ -67,7 +67,7 @@ class StemScore:
 def require_museval() -> None:
     """Raise ConfigError where museval, or ffmpeg, without which it cannot be imported, is missing."""
     if find_spec("museval") is None:
-        raise ConfigError("evaluate: museval is not installed; run `pip install waveunet[eval]`, or add --quick")
+        raise ConfigError("evaluate: museval is not installed; run: pip install museval; or add --quick")
     if shutil.which("ffmpeg") is None or shutil.which("ffprobe") is None:
         raise ConfigError("evaluate: museval needs ffmpeg, which is not on the PATH; install it, or add --quick")
 

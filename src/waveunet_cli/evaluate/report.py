@@ -95,7 +95,7 @@ def as_json(scores: Sequence[StemScore], about: dict[str, Any]) -> dict[str, Any
 def require_matplotlib() -> None:
     """Raise ConfigError where there is no matplotlib."""
     if find_spec("matplotlib") is None:
-        raise ConfigError("evaluate: matplotlib is not installed; run `pip install waveunet[eval]`, or add --quick")
+        raise ConfigError("evaluate: matplotlib is not installed; run: pip install matplotlib; or add --quick")
 
 
 def draw(path: Path, scores: Sequence[StemScore]) -> None:

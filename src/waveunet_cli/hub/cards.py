@@ -153,7 +153,9 @@ class Card:
 
     @property
     def size(self) -> int:
-        """Bytes of all files, exact or expected."""
+        """Bytes to download, exact or expected: the files, or the archive where they lie in nothing else."""
+        if self.archive is not None and not all(file.urls for file in self.files):
+            return self.archive.shown_size
         return sum(file.shown_size for file in self.files)
 
 

@@ -96,6 +96,8 @@ class Catalogue:
         Raises ModelNotFoundError if there is nothing to remove.
         """
         name = name.lower()
+        if name in self._shipped and self.entry(name).state == "embedded":
+            raise ModelNotFoundError(f"{name}: is part of waveunet itself, not of the cache; it cannot be removed")
         if not NAME.fullmatch(name):  # it would lead out of the cache
             raise not_found(name, sorted(self.cache.records()))
         with self.cache.lock(name):

@@ -89,7 +89,7 @@ class Installer:
         hosts += [urlsplit(url).netloc for url in (card.archive.urls if card.archive else ())]
         if self._downloader.offline or not hosts:
             return
-        about = "" if all(file.size for file in card.files) else "about "
+        about = "" if card.size == sum(file.size or 0 for file in card.files) else "about "
         self._downloader.notify(
             f"{card.name}: downloading {about}{megabytes(card.size)} from {' or '.join(dict.fromkeys(hosts))}; "
             f"licence: {card.licence}"
@@ -108,7 +108,9 @@ class Installer:
             if card.archive is None:
                 raise
             if file.urls and not self._downloader.offline:
-                self._downloader.notify(f"{card.name}: {error}; trying {card.archive.name}")
+                self._downloader.notify(
+                    f"{card.name}: {error}; trying {card.archive.name}, {megabytes(card.archive.shown_size)}"
+                )
         missing = [file for file in files if file.name not in hashes]
         archive = _with_recorded_hash(card.archive, known)
         path = self._cache.archive(archive.urls[0])
