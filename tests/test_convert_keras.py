@@ -140,5 +140,5 @@ def test_a_crash_of_the_library_is_one_line(copy, tmp_path, monkeypatch):
 
 def test_without_h5py_the_remedy_is_named(copy, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(CheckpointError, match=r"needs h5py; pip install 'waveunet\[h5\]'"):
+    with pytest.raises(CheckpointError, match=r"needs h5py; run: pip install h5py"):
         convert(copy)
