@@ -12,12 +12,13 @@ import click
 import numpy as np
 import pytest
 
+from golden_files import golden
 from tf1_bundle import tensors_of, write_bundle
 from waveunet_cli.cli import main
 from waveunet_cli.cli.models import command
 from waveunet_cli.config import M5
 
-GOLDEN = Path(__file__).parent / "golden" / "tf" / "M5"
+GOLDEN = golden("tf/M5")
 
 
 @pytest.fixture(autouse=True)

@@ -3,27 +3,18 @@
 import json
 import shutil
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from golden_files import arrays, facts, golden
 from waveunet_cli.convert import convert, keras_port
 from waveunet_cli.errors import CheckpointError
 
 h5py = pytest.importorskip("h5py")
 
-HERE = Path(__file__).parent / "golden" / "keras"
-SHARED = Path(__file__).parents[2] / "shared" / "golden" / "keras"
-SHALLOW = HERE / "shallow" / "model.h5"
-
-
-def golden(variant):
-    for folder in (HERE / variant, SHARED / variant):
-        if folder.is_dir():
-            return folder
-    return pytest.skip(f"the reference's {variant} is not in this checkout")
+SHALLOW = golden("keras/shallow") / "model.h5"
 
 
 @pytest.fixture
@@ -35,16 +26,16 @@ def copy(tmp_path):
 
 @pytest.mark.parametrize("variant", ["shallow", "deep"])
 def test_reference_outputs_are_reproduced(variant, imported):
-    folder = golden(variant)
-    facts = json.loads((folder / "config.json").read_text())
+    folder = golden(f"keras/{variant}")
+    described = facts(folder)
     model = imported(folder / "model.h5")
-    reference = np.load(folder / "io.npz")
+    reference = arrays(folder)
 
     out = model.network.whole(torch.from_numpy(reference["mixture"].T)[None])[0]  # (S, C, t)
 
-    assert list(model.config.sources) == facts["order"]
-    assert model.config.pooling == tuple(level["p"] for level in facts["u_net"])
-    assert model.config.sample_rate == facts["sr"]
+    assert list(model.config.sources) == described["order"]
+    assert model.config.pooling == tuple(level["p"] for level in described["u_net"])
+    assert model.config.sample_rate == described["sr"]
     assert np.abs(out.flatten(0, 1).numpy().T - reference["sources"]).max() <= 1e-4
 
 

@@ -1,14 +1,13 @@
 """The PyTorch port's and MSS_WaveUNet's checkpoints: reproduced, inferred, and never run."""
 
-import json
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from golden_files import arrays, facts, golden
 from torch_checkpoints import mss_state, state_of
 from waveunet_cli.checkpoint import build_network, load_checkpoint
 from waveunet_cli.convert import convert, import_checkpoint
@@ -16,31 +15,22 @@ from waveunet_cli.errors import CheckpointError
 from waveunet_cli.ports.mss import MSSConfig
 from waveunet_cli.ports.pytorch_port import PyTorchPortConfig
 
-HERE = Path(__file__).parent / "golden" / "pytorch"
-SHARED = Path(__file__).parents[2] / "shared" / "golden" / "pytorch"
 SMALL = PyTorchPortConfig(sources=("bass", "vocals"), widths=(8, 16, 24), residual="bass", window_frames=500)
 OPTIONS = {"window_frames": 500, "residual": "bass"}
 
 
-def golden(variant):
-    for folder in (HERE / variant, SHARED / variant):
-        if folder.is_dir():
-            return folder
-    return pytest.skip(f"the reference's {variant} is not in this checkout")
-
-
 @pytest.mark.parametrize("variant", ["joint_learned", "separate_fixed"])
 def test_reference_outputs_are_reproduced(variant, imported):
-    folder = golden(variant)
-    facts = json.loads((folder / "config.json").read_text())
-    model = imported(folder / "model", "--window-frames", facts["target_output_frames"])
-    reference = np.load(folder / "io.npz")
+    folder = golden(f"pytorch/{variant}")
+    described = facts(folder)
+    model = imported(folder / "model", "--window-frames", described["target_output_frames"])
+    reference = arrays(folder)
 
     out = model.network(torch.from_numpy(reference["mixture"].T)[None])[0]  # (S, C, t)
 
-    assert list(model.config.sources) == facts["instruments"]
+    assert list(model.config.sources) == described["instruments"]
     window = model.config.window()
-    assert (window.input, window.output) == (facts["input_frames"], facts["output_frames"])
+    assert (window.input, window.output) == (described["input_frames"], described["output_frames"])
     for name, stem in zip(model.config.sources, out, strict=True):
         assert np.abs(stem.numpy().T - reference[name]).max() <= 1e-4, name
 

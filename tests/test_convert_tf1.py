@@ -1,8 +1,6 @@
 """The TensorFlow program's checkpoints: its outputs are reproduced, and damaged bundles are refused."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,31 +8,23 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from golden_files import arrays, facts, golden
 from tf1_bundle import tensors_of, write_bundle
 from waveunet_cli.config import FOUR_STEMS, WaveUNetConfig
 from waveunet_cli.convert import convert
 from waveunet_cli.convert.crc32c import crc32c
 from waveunet_cli.errors import CheckpointError
 
-HERE = Path(__file__).parent / "golden" / "tf"
-SHARED = Path(__file__).parents[2] / "shared" / "golden" / "tf"
 VARIANTS = ["M1", "M2", "M3", "M4", "M5", "M6"]
-
-
-def golden(variant):
-    for folder in (HERE / variant, SHARED / variant):
-        if folder.is_dir():
-            return folder
-    return pytest.skip(f"the reference's {variant} is not in this checkout")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_reference_outputs_are_reproduced(variant, imported):
-    folder = golden(variant)
-    facts = json.loads((folder / "config.json").read_text())
-    padding = "valid" if facts["context"] else "same"
-    model = imported(folder, "--padding", padding, "--stems", ",".join(facts["source_names"]))
-    reference = np.load(folder / "io.npz")
+    folder = golden(f"tf/{variant}")
+    described = facts(folder)
+    padding = "valid" if described["context"] else "same"
+    model = imported(folder, "--padding", padding, "--stems", ",".join(described["source_names"]))
+    reference = arrays(folder)
 
     out = model.network(torch.from_numpy(reference["mixture"].T)[None])[0]  # (S, C, t)
 

@@ -8,13 +8,13 @@ import sys
 import threading
 import zipfile
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from faulty_server import Fault, serving
+from golden_files import arrays, golden
 from waveunet_cli.checkpoint import load_checkpoint, save_checkpoint
 from waveunet_cli.cli import main
 from waveunet_cli.config import M5
@@ -22,7 +22,7 @@ from waveunet_cli.errors import CheckpointError, ConfigError, DownloadError, Mod
 from waveunet_cli.hub import Cache, Catalogue, Downloader, load_model
 from waveunet_cli.hub.registry import shipped_folder
 
-GOLDEN = Path(__file__).parent / "golden" / "tf" / "M5"
+GOLDEN = golden("tf/M5")
 INDEX, DATA = "m5-4242.index", "m5-4242.data-00000-of-00001"
 CARD = """
 name = "lab-m5"
@@ -105,7 +105,7 @@ def test_a_model_of_a_registry_opens_by_name_and_computes_what_the_reference_doe
     publish(server)
     server.faults[f"/{DATA}"] = [Fault(stop_after=1_000_000)]
     model = load_model("lab-m5", registry=server.url("/cards"), notify=told.append)
-    reference = np.load(GOLDEN / "io.npz")
+    reference = arrays(GOLDEN)
     out = model.network(torch.from_numpy(reference["mixture"].T)[None])[0]  # (S, C, t)
     for name, stem in zip(model.config.sources, out, strict=True):
         assert np.abs(stem.clamp(-1, 1).numpy().T - reference[name]).max() <= 5e-6

@@ -5,7 +5,6 @@ one by one, and one that may choose its windows gets the whole song at once, so 
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,24 +12,16 @@ import soundfile
 import torch
 from torch.nn.functional import pad
 
+from golden_files import golden
 from torch_checkpoints import mss_state, state_of
 from waveunet_cli.ports.mss import MSSConfig
 from waveunet_cli.ports.pytorch_port import PyTorchPortConfig
 
-HERE = Path(__file__).parent / "golden"
-SHARED = Path(__file__).parents[2] / "shared" / "golden"
 FRAMES = 20_011
 SMALL = PyTorchPortConfig(
     sources=("vocals", "band"), sample_rate=8000, widths=(8, 16, 24), residual="band", window_frames=3000
 )
 RATE = ("--sample-rate", 8000)
-
-
-def golden(place):
-    for root in (HERE, SHARED):
-        if (root / place).exists():
-            return root / place
-    return pytest.skip(f"the reference's {place} is not in this checkout")
 
 
 def port(**changes):
