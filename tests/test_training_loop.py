@@ -198,6 +198,23 @@ def test_goes_on_from_a_checkpoint(songs: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(weight, start[name], rtol=0, atol=1e-6)
 
 
+def test_weights_that_fit_are_transferred_and_the_others_start_anew(songs: Path, tmp_path: Path) -> None:
+    run(recipe_values(songs), tmp_path / "two")
+    start = load_file(tmp_path / "two" / MODEL)
+    values = recipe_values(songs, transfer=str(tmp_path / "two" / MODEL))
+    values["architecture"] |= {"sources": ["vocals", "drums", "other"], "residual": "other"}
+    values["schedule"] = {"kind": "budget", "steps": 1, "batch": 1, "learning_rate": 1e-9}
+    run(values, tmp_path / "three")
+    for name, weight in load_checkpoint(tmp_path / "three" / MODEL).network.state_dict().items():
+        if name.startswith("output."):
+            assert weight.shape != start[name].shape
+        else:
+            torch.testing.assert_close(weight, start[name], rtol=0, atol=1e-6)
+    values["architecture"] |= {"down_taps": 3, "up_taps": 7, "filters": 5}
+    with pytest.raises(ConfigError, match="has no weight of this architecture"):
+        run(values, tmp_path / "unlike")
+
+
 def test_refuses_to_overwrite_and_to_resume_another_model(songs: Path, tmp_path: Path) -> None:
     run(recipe_values(songs), tmp_path / "out")
     with pytest.raises(CheckpointError, match="add --resume"):

@@ -70,8 +70,8 @@ def test_a_remix_takes_the_sources_from_anywhere(songs: Path) -> None:
 
 def test_window_n_depends_on_seed_and_n_only(songs: Path) -> None:
     settings = Augmentation(
-        remix=0.5, swap=0.5, polarity=0.5, silence=0.2, speed=0.5, equalise=0.5, reverb=0.5, heard=0.5,
-        levels_db={"vocals": -20.0}, doubled=0.5, limit=0.5, files_spread_db=2.0, full_scale=True,
+        remix=0.5, swap=0.5, polarity=0.5, silence=0.2, speed=0.5, equalise=0.5, reverb=0.5, echo=0.5, stutter=0.5,
+        heard=0.5, levels_db={"vocals": -20.0}, doubled=0.5, limit=0.5, files_spread_db=2.0, full_scale=True,
         song_gains_db={"vocals": 3.0},
     )  # fmt: skip
     one, two = mixer_of(Data(songs), settings=settings), mixer_of(Data(songs), settings=settings)
@@ -171,7 +171,7 @@ def test_weights_for_one_use_go_before_the_others(tmp_path: Path) -> None:
 
 
 def test_a_folder_may_have_reverberation_of_its_own(songs: Path) -> None:
-    settings = replace(PLAIN, reverb=1.0, reverb_sources=CONFIG.sources)
+    settings = replace(PLAIN, reverb=1.0, effect_sources=CONFIG.sources)
     plain = mixer_of(Data(songs)).draw(4)
     torch.testing.assert_close(mixer_of(Data(songs, reverb=0.0), settings=settings).draw(4), plain)
     assert not torch.allclose(mixer_of(Data(songs), settings=settings).draw(4), plain)
@@ -227,7 +227,7 @@ def tone(hz: float, frames: int) -> torch.Tensor:
 
 def test_speed_moves_a_tone(songs: Path) -> None:
     rng = np.random.default_rng(0)
-    y = augment.shape(tone(500, 8192), 6144, rng, PLAIN, RATE_HZ, reverberant=False)
+    y = augment.shape(tone(500, 8192), 6144, rng, PLAIN, RATE_HZ, effects=False)
     spectrum = torch.fft.rfft(y[0]).abs()
     assert float(spectrum.argmax()) * RATE_HZ / 6144 == pytest.approx(500 * 8192 / 6144, abs=2)
     torch.testing.assert_close(y[:, 100:-100], tone(500 * 8192 / 6144, 6144)[:, 100:-100], rtol=0, atol=0.02)
@@ -253,9 +253,42 @@ def test_reverberation_comes_after_the_sound() -> None:
     click = torch.zeros(2, 8192)
     click[:, 100] = 1.0
     rng = np.random.default_rng(3)
-    y = augment.shape(click, 8192, rng, replace(PLAIN, reverb=1.0), RATE_HZ, reverberant=True)
+    y = augment.shape(click, 8192, rng, replace(PLAIN, reverb=1.0), RATE_HZ, effects=True)
     assert float(y[0, 100]) == pytest.approx(1.0, abs=0.2)
     assert float(y[:, 110:].square().sum()) > 1e-4
     assert float(y[:, :95].square().sum()) < 0.02 * float(y[:, 110:].square().sum())
-    dry = augment.shape(click, 8192, rng, replace(PLAIN, reverb=1.0), RATE_HZ, reverberant=False)
+    dry = augment.shape(click, 8192, rng, replace(PLAIN, reverb=1.0), RATE_HZ, effects=False)
     assert torch.equal(dry, click)
+
+
+def test_an_echo_returns_at_equal_times_and_decays() -> None:
+    click = torch.zeros(1, 65_536)
+    click[:, 100] = 1.0
+    y = augment.shape(click, 65_536, np.random.default_rng(3), replace(PLAIN, echo=1.0), RATE_HZ, effects=True)[0]
+    assert float(y[100]) == pytest.approx(1.0, abs=0.05)
+    delay = int(y[110:].abs().argmax()) + 10
+    assert augment.ECHO_SECONDS[0] <= delay / RATE_HZ <= augment.ECHO_SECONDS[1]
+    returns = [float(y[100 + n * delay - 30 : 100 + n * delay + 30].square().sum()) for n in range(4)]
+    assert returns == sorted(returns, reverse=True)
+    between = torch.cat([y[100 + n * delay + 200 : 100 + (n + 1) * delay - 200] for n in range(3)])
+    assert float(between.square().sum()) < 0.01 * returns[1]
+    assert torch.equal(
+        augment.shape(click, 65_536, np.random.default_rng(3), replace(PLAIN, echo=1.0), RATE_HZ, False), click
+    )
+
+
+def test_a_stutter_repeats_a_slice_and_leaves_the_rest() -> None:
+    x = torch.from_numpy(np.random.default_rng(1).normal(size=(2, 40_000)))
+    y = augment.stutter(np.random.default_rng(5), x, RATE_HZ)
+    changed = torch.nonzero((x != y).any(0))[:, 0]
+    start, stop = int(changed[0]), int(changed[-1]) + 1
+    # The period of what changed, short of the faded ends of the slices
+    periods = [
+        p
+        for p in range(2 * augment.FADE_FRAMES, (stop - start) // 2 + 1)
+        if torch.equal(y[:, start : stop - p], y[:, start + p : stop])
+    ]
+    assert periods
+    assert 0.05 * RATE_HZ - 1 <= periods[0] <= 0.5 * RATE_HZ
+    inside = slice(start + augment.FADE_FRAMES, start + periods[0] - augment.FADE_FRAMES)
+    assert torch.equal(y[:, inside], x[:, inside])  # the first is where it was

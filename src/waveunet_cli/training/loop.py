@@ -24,7 +24,7 @@ from waveunet_cli.training.dataset import Track, find_tracks
 from waveunet_cli.training.loss import LOSSES, OF_MAGNITUDES
 from waveunet_cli.training.mixing import Mixer, Pool, windows
 from waveunet_cli.training.network import Trainable
-from waveunet_cli.training.recipe import Recipe
+from waveunet_cli.training.recipe import CHECKPOINT, Recipe
 from waveunet_cli.training.schedule import Progress
 from waveunet_cli.training.state import State, copy_of, load_state, new_optimizer, save_state, update_average
 from waveunet_cli.training.validate import Score, validate
@@ -100,12 +100,23 @@ def train(
 def _initial(recipe: Recipe, config: Config, device: torch.device) -> State:
     torch.manual_seed(recipe.seed)
     network = build_network(config)
-    if recipe.model.endswith(".safetensors"):
+    if recipe.model.endswith(CHECKPOINT):
         load_weights(network, load_checkpoint(Path(recipe.model)).network.state_dict(), where=recipe.model)
+    if recipe.transfer is not None:
+        load_weights(network, _transferred(recipe.transfer, network.state_dict()), where=recipe.transfer)
     network.to(device).requires_grad_(True)
     average = copy_of(network.state_dict()) if recipe.schedule.average else None
     optimizer = new_optimizer(network, recipe.schedule.weight_decay, recipe.schedule.betas)
     return State(network, optimizer, Progress(), average)
+
+
+def _transferred(path: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`weights`, those that fit replaced by the checkpoint's. Raises ConfigError if none fits."""
+    given = load_checkpoint(Path(path)).network.state_dict()
+    fitting = {name: w for name, w in given.items() if name in weights and w.shape == weights[name].shape}
+    if not fitting:
+        raise ConfigError(f"transfer: {path} has no weight of this architecture; choose a related checkpoint")
+    return weights | fitting
 
 
 @dataclass

@@ -114,7 +114,7 @@ class Mixer:
             settings = replace(settings, reverb=pool.reverb)
         rate_hz = self._config.sample_rate
         shaped = [
-            augment.shape(one, frames, rng, settings, rate_hz, source in settings.reverb_sources)
+            augment.shape(one, frames, rng, settings, rate_hz, source in settings.effect_sources)
             for source, one in zip(sources, x, strict=True)
         ]
         return torch.stack(shaped)[..., : self._frames]

@@ -32,6 +32,7 @@ from waveunet_cli.ports.spectrogram_u_net import U7
 T = TypeVar("T")
 
 ARCHITECTURES: dict[str, Config] = {**VARIANTS, "U7": U7, "U7a": U7, "Keras-shallow": KerasPortConfig()}
+CHECKPOINT = ".safetensors"
 LOSS_OF = {"U7a": "magnitude"}  # of other architectures: mse
 
 
@@ -80,7 +81,9 @@ class Augmentation:
     silence          leave one source out, of `silence_sources` if there are any
     speed            play faster or slower, pitch and all, by up to speed_semitones
     equalise         a random smooth frequency response of equaliser_db standard deviation
-    reverb           reverberation, of the sources in `reverb_sources`
+    stutter          repeat a short slice, as samplers do
+    echo             a delay with feedback
+    reverb           reverberation; these three only of `effect_sources`
     limit            drive the mixture into a limiter: one gain for all sources, sample by sample
     full_scale       turn a window down whose mixture exceeds full scale
     """
@@ -103,14 +106,17 @@ class Augmentation:
     speed_semitones: float = 3.0
     equalise: float = 0.0
     equaliser_db: float = 2.5
+    stutter: float = 0.0
+    echo: float = 0.0
     reverb: float = 0.0
-    reverb_sources: tuple[str, ...] = ("vocals",)
+    effect_sources: tuple[str, ...] = ("vocals",)
     limit: float = 0.0
     full_scale: bool = False
 
     def __post_init__(self) -> None:
         for name in (
-            "remix", "heard", "doubled", "swap", "polarity", "silence", "speed", "equalise", "reverb", "limit"
+            "remix", "heard", "doubled", "swap", "polarity", "silence", "speed", "equalise", "stutter", "echo",
+            "reverb", "limit",
         ):  # fmt: skip
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"augmentation.{name}: found {getattr(self, name)}; give a probability from 0 to 1")
@@ -171,6 +177,7 @@ class Recipe:
     """A whole training run.
 
     architecture   fields that differ from the variant `model`
+    transfer       checkpoint to take those weights from that have the same name and shape; the others start anew
     validation     folders of songs whose loss decides on stopping
     hold_out       or so many songs of the first folder of data, chosen by the seed (the paper: 25 of 100)
     loss           "mse" (the paper's), "l1", "l1+rmse", or "magnitude" (U7a's: L1 between magnitudes of spectrograms)
@@ -184,6 +191,7 @@ class Recipe:
     data: tuple[Data, ...]
     model: str = "M4"
     architecture: Mapping[str, Any] = field(default_factory=dict)
+    transfer: str | None = None
     validation: tuple[Data, ...] = ()
     hold_out: int = 0
     augmentation: Augmentation = Augmentation()
@@ -207,13 +215,15 @@ class Recipe:
             raise ConfigError(
                 "validation: the paper's schedule stops early and needs it; give folders, or hold_out = 25"
             )
+        if self.transfer is not None and self.model.endswith(CHECKPOINT):
+            raise ConfigError("transfer: the model is a checkpoint and has all its weights; name an architecture")
         for name in ("micro_batch", "workers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: found {getattr(self, name)}; give at least 1")
 
     def config(self) -> Config:
         """The architecture; raises ConfigError for an unknown variant or field."""
-        if self.model.endswith(".safetensors"):
+        if self.model.endswith(CHECKPOINT):
             from waveunet_cli.checkpoint import load_checkpoint
 
             base = load_checkpoint(Path(self.model)).config
@@ -228,7 +238,7 @@ class Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe in a TOML file; folders in it are relative to the file. Raises ConfigError."""
+    """The recipe in a TOML file; paths in it are relative to the file. Raises ConfigError."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -253,6 +263,9 @@ def recipe_from(values: Mapping[str, Any], root: Path = Path()) -> Recipe:
         known[name] = _build(kind, known.get(name, {}), name)
     if isinstance(known.get("model"), str):
         known.setdefault("loss", LOSS_OF.get(known["model"], "mse"))
+    for name in ("model", "transfer"):
+        if isinstance(known.get(name), str) and known[name].endswith(CHECKPOINT):
+            known[name] = str(root / known[name])
     return _build(Recipe, known, "recipe")
 
 
