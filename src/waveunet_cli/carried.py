@@ -28,6 +28,7 @@ from waveunet_cli.errors import ConfigError
 from waveunet_cli.network import SLOPE, UpKernel, WaveUNet, as_2d
 
 BLOCK_FRAMES = 131_072  # the fastest of 32 Ki … 256 Ki on the CPUs tried
+CHUNK_FRAMES = 32_768  # of a layer, computed and activated while they are in the cache; even
 SMALL = 20_480  # values of an input up to which torch would convolve on one core, slowly
 FEW = 512  # frames below which reading three kernels costs more than one with fewer products saves
 
@@ -257,21 +258,27 @@ class CarriedNetwork:
             rows = line.rows(read, read).to(self._dtype)
             new //= step
             line = lines.down[level] if level < len(lines.down) else lines.coarse[0]
-            x = down.convolve(rows, new, step)  # (new, F_c·(level + 1))
-            torch.ops.aten.leaky_relu.out(x, SLOPE, out=line.extend(new))
+            target = line.extend(new)
+            for start in range(0, new, CHUNK_FRAMES):
+                chunk = target[start : start + CHUNK_FRAMES]  # (t, F_c·(level + 1))
+                x = down.convolve(rows[start * step :], len(chunk), step)
+                torch.ops.aten.leaky_relu.out(x, SLOPE, out=chunk)
 
         for level, up in enumerate(self._up):
             read = new + self._coarse_history
             coarse = lines.coarse[level].rows(read, read)
             new *= 2
             skip = lines.down[-1 - level].rows(new + self._skips_back[level], new + self._up_taps - 1)
-            y = up.compute(coarse, skip, new)  # (new, F_c·(levels − level))
-            if level + 1 < len(self._up):
-                torch.ops.aten.leaky_relu.out(y, SLOPE, out=lines.coarse[level + 1].extend(new))
+            channels = up.skip.weight.shape[0]  # F_c·(levels − level)
+            last = level + 1 == len(self._up)
+            target = skip.new_empty(new, channels) if last else lines.coarse[level + 1].extend(new)
+            for start in range(0, new, CHUNK_FRAMES):
+                chunk = target[start : start + CHUNK_FRAMES]
+                y = up.compute(coarse[start // 2 :], skip[start:], len(chunk))
+                torch.ops.aten.leaky_relu.out(y, SLOPE, out=chunk)
 
-        features = F.leaky_relu_(y, SLOPE)  # (t, F_c)
         mixture = lines.mixture.rows(frames + self._mixture_back, frames)  # (t, C)
-        return self._network.sources_of(mixture.T[None], features.T[None])
+        return self._network.sources_of(mixture.T[None], target.T[None])
 
 
 def _splits(convolution: nn.Conv1d, dtype: torch.dtype) -> int:
