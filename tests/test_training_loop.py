@@ -86,6 +86,12 @@ def test_gradients_are_clipped(songs: Path, tmp_path: Path) -> None:
     assert float(norm) == pytest.approx(1e-3, rel=1e-3)
 
 
+def test_weights_are_stored_as_the_recipe_says(songs: Path, tmp_path: Path) -> None:
+    for storage, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        run(recipe_values(songs, storage=storage), tmp_path / storage)
+        assert {weight.dtype for weight in load_file(tmp_path / storage / MODEL).values()} == {dtype}
+
+
 def test_the_loss_falls(songs: Path, tmp_path: Path) -> None:
     schedule = {"kind": "budget", "steps": 80, "batch": 2, "learning_rate": 3e-3, "epoch_steps": 1000}
     run(recipe_values(songs, schedule=schedule), tmp_path / "out")

@@ -70,9 +70,9 @@ def test_a_remix_takes_the_sources_from_anywhere(songs: Path) -> None:
 
 def test_window_n_depends_on_seed_and_n_only(songs: Path) -> None:
     settings = Augmentation(
-        remix=0.5, swap=0.5, polarity=0.5, silence=0.2, speed=0.5, equalise=0.5, reverb=0.5, echo=0.5, stutter=0.5,
-        heard=0.5, levels_db={"vocals": -20.0}, doubled=0.5, limit=0.5, files_spread_db=2.0, full_scale=True,
-        song_gains_db={"vocals": 3.0},
+        remix=0.5, swap=0.5, polarity=0.5, silence=0.2, speed=0.5, stretch=0.5, equalise=0.5, reverb=0.5,
+        echo=0.5, stutter=0.5, heard=0.5, levels_db={"vocals": -20.0}, doubled=0.5, limit=0.5, files_spread_db=2.0,
+        full_scale=True, song_gains_db={"vocals": 3.0},
     )  # fmt: skip
     one, two = mixer_of(Data(songs), settings=settings), mixer_of(Data(songs), settings=settings)
     expected = torch.stack([one.draw(number) for number in range(8)])
@@ -292,3 +292,32 @@ def test_a_stutter_repeats_a_slice_and_leaves_the_rest() -> None:
     assert 0.05 * RATE_HZ - 1 <= periods[0] <= 0.5 * RATE_HZ
     inside = slice(start + augment.FADE_FRAMES, start + periods[0] - augment.FADE_FRAMES)
     assert torch.equal(y[:, inside], x[:, inside])  # the first is where it was
+
+
+@pytest.mark.parametrize("out_frames", [24_000, 40_000])
+def test_a_stretch_keeps_the_pitch_and_moves_events(out_frames: int) -> None:
+    x = tone(500, 32_000)
+    x[:, :16_000] = 0
+    y = augment.stretch(x, out_frames)
+    assert y.shape == (2, out_frames)
+    spectrum = torch.fft.rfft(y[0] * torch.hann_window(out_frames)).abs()
+    assert float(spectrum.argmax()) * RATE_HZ / out_frames == pytest.approx(500, abs=2)
+    middle, edge = out_frames // 2, augment.STRETCH_FFT_FRAMES
+    assert float(y[:, : middle - edge].abs().max()) < 0.02
+    loudness = y[:, middle + edge : -edge].square().mean().sqrt()
+    assert float(loudness) == pytest.approx(0.5**0.5, rel=0.15)  # a phase vocoder smears an onset
+
+
+def test_a_stretch_by_nothing_changes_nothing() -> None:
+    x = torch.from_numpy(np.random.default_rng(2).normal(size=(2, 20_000))).float()
+    torch.testing.assert_close(augment.stretch(x, 20_000)[:, :19_000], x[:, :19_000], rtol=0, atol=1e-3)
+
+
+def test_stretches_stay_within_the_factor(songs: Path) -> None:
+    rng = np.random.default_rng(0)
+    factors = [augment.stretch_factor(rng, replace(PLAIN, stretch=0.5, stretch_factor=2.0)) for _ in range(500)]
+    assert 0.4 < factors.count(1.0) / 500 < 0.6
+    assert 0.5 <= min(factors) < 0.6
+    assert 1.7 < max(factors) <= 2.0
+    settings = replace(PLAIN, stretch=1.0, stretch_factor=1.2)
+    assert mixer_of(Data(songs), settings=settings).draw(1).shape == mixer_of(Data(songs)).draw(1).shape

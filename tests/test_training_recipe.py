@@ -88,6 +88,8 @@ def test_architectures_have_names(model: str, config: object, loss: str) -> None
         ({"loss": "l3"}, "choose mse, l1"),
         ({"model": "a.safetensors", "transfer": "b.safetensors"}, "transfer: the model is a checkpoint"),
         ({"precision": "float8"}, "choose float32, bfloat16"),
+        ({"storage": "int8"}, "choose float32, float16, bfloat16"),
+        ({"augmentation": {"stretch_factor": 0.5}}, "stretch_factor: found 0.5; give at least 1"),
         ({"workers": 0}, "workers: found 0"),
         ({"data": [{"path": "a", "weight": -1.0}]}, "data.weight"),
         ({"data": [{"path": "a", "weights": {"song": -1.0}}]}, "data.weight"),

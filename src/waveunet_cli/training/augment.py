@@ -18,6 +18,7 @@ FFT_STEP_FRAMES = 256  # lengths are multiples of this, which have fast transfor
 SILENT = 1e-6  # mean square of a block that counts as silent: −60 dB
 BLOCK_FRAMES = 4096
 HEARD = 0.005  # root mean square of what counts as sounding: −46 dB
+STRETCH_FFT_FRAMES = 2048
 LIMITER_DRIVE = (1.0, 2.2)
 ECHO_SECONDS, ECHO_FEEDBACK = (0.06, 0.6), (0.3, 0.85)
 STUTTER_SECONDS, STUTTER_TIMES, FADE_FRAMES = (0.05, 0.5), (2, 24), 64
@@ -34,6 +35,13 @@ def speed(rng: np.random.Generator, settings: Augmentation) -> float:
     return float(2 ** (semitones / 12)) if happens(rng, settings.speed) else 1.0
 
 
+def stretch_factor(rng: np.random.Generator, settings: Augmentation) -> float:
+    """How many times as long a sound shall last, at the same pitch."""
+    widest = log2(settings.stretch_factor)
+    factor = 2 ** rng.uniform(-widest, widest)
+    return float(factor) if happens(rng, settings.stretch) else 1.0
+
+
 def fast_length(frames: float) -> int:
     """The next length up whose Fourier transform is fast."""
     return int(-(-frames // FFT_STEP_FRAMES) * FFT_STEP_FRAMES)
@@ -43,6 +51,31 @@ def resample_to(spectrum: Tensor, frames: int, out_frames: int) -> Tensor:
     """The spectrum (…, frames // 2 + 1) of a signal as that of the same signal with `out_frames` frames."""
     bins = out_frames // 2 + 1
     return F.pad(spectrum, (0, max(0, bins - spectrum.shape[-1])))[..., :bins] * (out_frames / frames)
+
+
+def stretch(x: Tensor, out_frames: int) -> Tensor:
+    """Play (C, frames) in `out_frames` frames at the same pitch, by a phase vocoder.
+
+    The spectra of the output lie `hop` apart, those of the input that they are made of hop · frames / out_frames; each
+    takes the magnitude found there, and a phase that has gone on since the one before as the input's phase goes on
+    within a hop at that place (Flanagan & Golden, Phase Vocoder, 1966).
+    """
+    window, hop, frames = torch.hann_window(STRETCH_FFT_FRAMES), STRETCH_FFT_FRAMES // 4, x.shape[-1]
+    x = F.pad(x, (0, 2 * hop))  # silence to read beyond the end
+    spectra = torch.stft(
+        x, STRETCH_FFT_FRAMES, hop, window=window, pad_mode="constant", return_complex=True
+    )  # (C, bins, n)
+    count = out_frames // hop + 1
+    at = torch.arange(count, dtype=torch.float64) * (frames / out_frames)  # in hops of the input
+    before = at.long().clamp(max=spectra.shape[-1] - 2)
+    weight = (at - before).clamp(max=1).float()
+    here, next_ = spectra[..., before], spectra[..., before + 1]  # (C, bins, count)
+    magnitude = torch.lerp(here.abs(), next_.abs(), weight)
+    gone_on = next_.angle() - here.angle()  # modulo 2π, which is all that matters
+    phase = torch.cat([here[..., :1].angle(), gone_on[..., :-1]], -1).double().cumsum(-1)
+    stretched = torch.polar(magnitude, phase.float())
+    y: Tensor = torch.istft(stretched, STRETCH_FFT_FRAMES, hop, window=window, length=out_frames)
+    return y
 
 
 def equaliser(rng: np.random.Generator, bins: int, sample_rate_hz: int, deviation_db: float) -> Tensor:

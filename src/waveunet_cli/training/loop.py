@@ -264,4 +264,5 @@ class _Training:
         state = self.state
         early = self.recipe.schedule.kind == "paper" and state.best is not None
         save_state(self.out / STATE, self.config, state)
-        save_checkpoint(self.out / MODEL, self.config, state.best if early and state.best else state.current)
+        weights = state.best if early and state.best else state.current
+        save_checkpoint(self.out / MODEL, self.config, weights, getattr(torch, self.recipe.storage))

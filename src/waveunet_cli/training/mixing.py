@@ -100,7 +100,9 @@ class Mixer:
         track = pool.tracks[_choose(rng, [track.frames / track.sample_rate_hz for track in pool.tracks])]
         factor = augment.speed(rng, settings)
         frames = augment.fast_length(self._frames)
-        read = augment.fast_length(frames * factor) if factor != 1 else frames
+        lasting = augment.stretch_factor(rng, settings)
+        played = augment.fast_length(frames * factor) if factor != 1 else frames
+        read = augment.fast_length(played / lasting) if lasting != 1 else played
         gains = {path: rng.normal(0, settings.files_spread_db) for source in sources for path in track.sources[source]}
         several = {path for source in sources for path in track.sources[source] if len(track.sources[source]) > 1}
         x = self._reader.read(
@@ -110,6 +112,8 @@ class Mixer:
             read,
             lambda path: float(10 ** (gains[path] / 20)) if path in several else 1.0,
         )
+        if lasting != 1:
+            x = torch.stack([augment.stretch(one, played) for one in x])
         if pool.reverb is not None:
             settings = replace(settings, reverb=pool.reverb)
         rate_hz = self._config.sample_rate

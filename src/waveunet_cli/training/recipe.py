@@ -80,6 +80,7 @@ class Augmentation:
     swap, polarity   exchange left and right; turn the sign
     silence          leave one source out, of `silence_sources` if there are any
     speed            play faster or slower, pitch and all, by up to speed_semitones
+    stretch          play faster or slower at the same pitch, by a factor from 1 / stretch_factor to stretch_factor
     equalise         a random smooth frequency response of equaliser_db standard deviation
     stutter          repeat a short slice, as samplers do
     echo             a delay with feedback
@@ -104,6 +105,8 @@ class Augmentation:
     silence_sources: tuple[str, ...] = ()
     speed: float = 0.0
     speed_semitones: float = 3.0
+    stretch: float = 0.0
+    stretch_factor: float = 1.25
     equalise: float = 0.0
     equaliser_db: float = 2.5
     stutter: float = 0.0
@@ -115,11 +118,13 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name in (
-            "remix", "heard", "doubled", "swap", "polarity", "silence", "speed", "equalise", "stutter", "echo",
-            "reverb", "limit",
+            "remix", "heard", "doubled", "swap", "polarity", "silence", "speed", "stretch", "equalise",
+            "stutter", "echo", "reverb", "limit",
         ):  # fmt: skip
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"augmentation.{name}: found {getattr(self, name)}; give a probability from 0 to 1")
+        if self.stretch_factor < 1:
+            raise ConfigError(f"augmentation.stretch_factor: found {self.stretch_factor}; give at least 1")
         if len(self.gain) != 2 or not 0 < self.gain[0] <= self.gain[1]:
             raise ConfigError(f"augmentation.gain: found {list(self.gain)}; give the least and the greatest factor")
 
@@ -184,6 +189,7 @@ class Recipe:
     hop_frames     least frames of a window that a valid network keeps; default: the paper's
     micro_batch    windows computed at once; more than that are accumulated
     precision      "float32", or "bfloat16" for the convolutions
+    storage        of the weights in model.safetensors: "float32", "float16" or "bfloat16"
     in_memory      keep decoded audio in memory, 16 bits a sample; else windows are read from disk
     save_minutes   time between two saves of the state
     """
@@ -200,6 +206,7 @@ class Recipe:
     hop_frames: int | None = None
     micro_batch: int = 16
     precision: Literal["float32", "bfloat16"] = "float32"
+    storage: Literal["float32", "float16", "bfloat16"] = "float32"
     seed: int = 0
     workers: int = 2
     in_memory: bool = False
@@ -208,9 +215,10 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.data:
             raise ConfigError("data: no folder to train on; give at least one")
-        for name, allowed in (("loss", ("mse", "l1", "l1+rmse", "magnitude")), ("precision", ("float32", "bfloat16"))):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name}: found {getattr(self, name)!r}; choose {', '.join(allowed)}")
+        for known in fields(self):
+            allowed = get_args(known.type) if get_origin(known.type) is Literal else ()
+            if allowed and getattr(self, known.name) not in allowed:
+                raise ConfigError(f"{known.name}: found {getattr(self, known.name)!r}; choose {', '.join(allowed)}")
         if self.schedule.kind == "paper" and not self.validation and not self.hold_out:
             raise ConfigError(
                 "validation: the paper's schedule stops early and needs it; give folders, or hold_out = 25"
