@@ -1,0 +1,60 @@
+"""What a model gives where there is nothing to find: how loud each stem is in silence, how loud in songs that lack it,
+and how loud all others are where it sounds alone.
+
+    python benchmarks/absent.py FOLDER... [--name vocals]
+
+A folder holds a song's aligned stems. Levels are in dB of the energy of what was given to the model, those in silence
+below full scale.
+"""
+
+import argparse
+from math import log10
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+
+from waveunet_cli import Separator
+from waveunet_cli.training.dataset import by_source
+
+SILENCE_SECONDS = 30
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--name", default="vocals")
+    options = parser.parse_args()
+    separator = Separator(options.name, "cpu", "float32")
+    config = separator.model.config
+    silence = np.zeros((SILENCE_SECONDS * config.sample_rate, config.channels), np.float32)
+    for name, stem in separator.separate(silence, config.sample_rate).items():
+        peak = float(np.abs(stem).max())
+        print(f"silence: {name} {f'{20 * log10(peak):.1f} dB at most' if peak else 'silent'}", flush=True)
+    for folder in options.folders:
+        found = {name: paths for name, paths in by_source(folder, config.sources).items() if paths}
+        read = {
+            name: [sf.read(path, dtype="float32", always_2d=True) for path in paths] for name, paths in found.items()
+        }
+        frames = min(len(x) for parts in read.values() for x, _ in parts)
+        rate_hz = next(iter(read.values()))[0][1]
+        stems = {name: sum(x[:frames] for x, _ in parts) for name, parts in read.items()}
+        for name, alone in stems.items():
+            if name == config.residual:  # with two stems, the same again
+                continue
+            without = sum(stem for other, stem in stems.items() if other != name)
+            left = separator.separate(without, rate_hz)[name]
+            others = alone - separator.separate(alone, rate_hz)[name]
+            print(
+                f"{folder.name}: without {name}, {name} {_level(left, without):.1f} dB; "
+                f"{name} alone, all others {_level(others, alone):.1f} dB",
+                flush=True,
+            )
+
+
+def _level(x: np.ndarray, reference: np.ndarray) -> float:
+    return 10 * log10(float((x.astype(np.float64) ** 2).sum() / (reference.astype(np.float64) ** 2).sum()) + 1e-20)
+
+
+if __name__ == "__main__":
+    main()
