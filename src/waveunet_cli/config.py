@@ -14,6 +14,14 @@ VOICE = ("accompaniment", "vocals")
 FOUR_STEMS = ("bass", "drums", "other", "vocals")
 
 
+def check_sources(sources: tuple[str, ...], residual: str, least: int) -> None:
+    """Raise ConfigError unless the names of a model's sources differ, are at least so many, and include `residual`."""
+    if len(sources) < least or len(set(sources)) != len(sources):
+        raise ConfigError(f"sources must be {least} or more different names, found {sources!r}")
+    if residual not in sources:
+        raise ConfigError(f"residual must be one of {', '.join(sources)}, found {residual!r}")
+
+
 @dataclass(frozen=True)
 class WaveUNetConfig:
     """Everything that defines a Wave-U-Net except its weights.
@@ -51,10 +59,7 @@ class WaveUNetConfig:
     residual: str = "accompaniment"
 
     def __post_init__(self) -> None:
-        if len(self.sources) < 2 or len(set(self.sources)) != len(self.sources):
-            raise ConfigError(f"sources must be at least two different names, found {self.sources!r}")
-        if self.residual not in self.sources:
-            raise ConfigError(f"residual must be one of {', '.join(self.sources)}, found {self.residual!r}")
+        check_sources(self.sources, self.residual, least=2)
         for field, allowed in (
             ("padding", ("same", "valid")),
             ("upsampling", ("linear", "learned")),

@@ -50,7 +50,10 @@ class StemPlan:
         unknown = [stem for stem in wanted if stem not in config.sources]
         if unknown or not wanted or len(set(wanted)) < len(wanted):
             about = f"{unknown[0]!r} is none" if unknown else f"{', '.join(wanted) or 'none'} are wanted"
-            raise ConfigError(f"stems: {about} of this model's {', '.join(config.sources)}; name these, once each")
+            raise ConfigError(
+                f"stems: {about} of this model's {', '.join(config.sources)}; name these, once each, or another model "
+                "(waveunet models list)"
+            )
         residual = config.residual if config.additive and config.residual in wanted else None
         needed = [source for source in config.sources if (source in wanted if residual is None else source != residual)]
         return cls(

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from waveunet_cli.config import check_sources
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.geometry import Window
 
@@ -56,10 +57,7 @@ class KerasPortConfig:
     residual: str = "accompaniment"
 
     def __post_init__(self) -> None:
-        if len(self.sources) < 2 or len(set(self.sources)) != len(self.sources):
-            raise ConfigError(f"sources must be at least two different names, found {self.sources!r}")
-        if self.residual not in self.sources:
-            raise ConfigError(f"residual must be one of {', '.join(self.sources)}, found {self.residual!r}")
+        check_sources(self.sources, self.residual, least=2)
         if self.pool not in ("max", "first"):
             raise ConfigError(f"pool must be max or first, found {self.pool!r}")
         if len(self.filters) != len(self.pooling) + 1 or len(self.filters) < 2 or min(*self.filters, *self.pooling) < 1:

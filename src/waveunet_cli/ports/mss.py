@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from waveunet_cli.config import check_sources
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.geometry import Window, same_window
 
@@ -43,10 +44,7 @@ class MSSConfig:
     residual: str = "other"
 
     def __post_init__(self) -> None:
-        if not self.sources or len(set(self.sources)) != len(self.sources):
-            raise ConfigError(f"sources must be different names, found {self.sources!r}")
-        if self.residual not in self.sources:
-            raise ConfigError(f"residual must be one of {', '.join(self.sources)}, found {self.residual!r}")
+        check_sources(self.sources, self.residual, least=1)
         if self.down_taps < 1 or self.down_taps % 2 == 0 or self.up_taps < 1 or self.up_taps % 2 == 0:
             raise ConfigError(f"taps must be odd, found down_taps={self.down_taps}, up_taps={self.up_taps}")
         if min(self.sample_rate, self.levels, self.filters, self.window_frames) < 1:

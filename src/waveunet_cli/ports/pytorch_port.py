@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waveunet_cli.config import FOUR_STEMS
+from waveunet_cli.config import FOUR_STEMS, check_sources
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.geometry import Window
 
@@ -58,10 +58,7 @@ class PyTorchPortConfig:
     residual: str = "other"
 
     def __post_init__(self) -> None:
-        if not self.sources or len(set(self.sources)) != len(self.sources):
-            raise ConfigError(f"sources must be different names, found {self.sources!r}")
-        if self.residual not in self.sources:
-            raise ConfigError(f"residual must be one of {', '.join(self.sources)}, found {self.residual!r}")
+        check_sources(self.sources, self.residual, least=1)
         if self.norm not in ("group", "batch", "none") or self.resampling not in ("fixed", "learned"):
             raise ConfigError(f"unknown norm {self.norm!r} or resampling {self.resampling!r}")
         if self.taps < 1 or self.taps % 2 == 0 or self.stride < 2 or len(self.widths) < 2 or min(self.widths) < 1:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waveunet_cli.config import VOICE
+from waveunet_cli.config import VOICE, check_sources
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.geometry import Window
 
@@ -58,10 +58,7 @@ class SpectrogramUNetConfig:
     residual: str = "accompaniment"
 
     def __post_init__(self) -> None:
-        if len(self.sources) < 2 or len(set(self.sources)) != len(self.sources):
-            raise ConfigError(f"sources must be at least two different names, found {self.sources!r}")
-        if self.residual not in self.sources:
-            raise ConfigError(f"residual must be one of {', '.join(self.sources)}, found {self.residual!r}")
+        check_sources(self.sources, self.residual, least=2)
         for field in ("sample_rate", "levels", "filters", "window_frames", "step_frames"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"{field} must be at least 1, found {getattr(self, field)}")
