@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,27 @@ def test_a_remix_takes_the_sources_from_anywhere(songs: Path) -> None:
     assert any(a != b for a, b in pairs)
 
 
+def test_a_patchwork_is_a_sum_of_files_of_different_songs(tmp_path: Path) -> None:
+    levels: dict[str, list[float]] = {"vocals": [], "drums": [], "other": []}
+    for i, song in enumerate("abc"):
+        for j, stem in enumerate(levels):
+            levels[stem].append(5 ** (3 * i + j) / 2**20)  # sums of up to four are all different
+            (tmp_path / song).mkdir(exist_ok=True)
+            soundfile.write(tmp_path / song / f"{stem}.wav", np.full((4000, 2), levels[stem][-1]), RATE_HZ, "FLOAT")
+    files = levels["drums"] + levels["other"]
+    sums = {sum(parts): parts for n in (2, 3, 4) for parts in combinations_with_replacement(files, n)}
+    mixer = mixer_of(Data(tmp_path), settings=replace(PLAIN, remix=1.0, patchwork=1.0))
+    met = []
+    for number in range(20):
+        accompaniment, vocals = mixer.draw(number)[:, 0, FRAMES // 2].tolist()
+        assert vocals in levels["vocals"]  # of one file: nothing to patch
+        met.append(sums[accompaniment])
+    assert {len(parts) for parts in met} == {2, 3, 4}
+
+
 def test_window_n_depends_on_seed_and_n_only(songs: Path) -> None:
     settings = Augmentation(
-        remix=0.5, swap=0.5, polarity=0.5, silence=0.2, speed=0.5, stretch=0.5, equalise=0.5, reverb=0.5,
+        remix=0.5, patchwork=0.5, swap=0.5, polarity=0.5, silence=0.2, speed=0.5, stretch=0.5, equalise=0.5, reverb=0.5,
         echo=0.5, stutter=0.5, heard=0.5, levels_db={"vocals": -20.0}, doubled=0.5, limit=0.5, files_spread_db=2.0,
         full_scale=True, song_gains_db={"vocals": 3.0},
     )  # fmt: skip

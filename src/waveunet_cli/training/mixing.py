@@ -15,10 +15,11 @@ from torch import Tensor
 from waveunet_cli.checkpoint import Config
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.training import augment
-from waveunet_cli.training.dataset import Reader, Track
+from waveunet_cli.training.dataset import Reader, Track, sum_of
 from waveunet_cli.training.recipe import Augmentation
 
 SONG = "song"  # the use of all sources of a song together
+MOST_PARTS = 4  # of a patchwork
 PLACES = 8  # tried to find one where a source sounds
 MIDDLE_SECONDS = 0.5  # of a stretch, where it is to sound
 
@@ -74,7 +75,7 @@ class Mixer:
         settings, sources = self._settings, self._config.sources
         remixed = augment.happens(rng, settings.remix) or not self._songs
         if remixed:
-            drawn = [self._take(rng, self._single[source], (source,))[0] for source in sources]
+            drawn = [self._one(rng, source) for source in sources]
         else:
             drawn = list(self._take(rng, self._songs, sources))
         for i, source in enumerate(sources):
@@ -93,18 +94,34 @@ class Mixer:
             x = x * augment.limiter(rng, x.sum(0))
         return x / max(1.0, float(x.sum(0).abs().max())) if settings.full_scale else x
 
-    def _take(self, rng: np.random.Generator, pools: Sequence[Pool], sources: Sequence[str]) -> Tensor:
-        """A random stretch (S, C, frames) of a random track."""
+    def _one(self, rng: np.random.Generator, source: str) -> Tensor:
+        """A source (C, frames) by itself, of one track or put together from files of several."""
+        pools, parts = self._single[source], int(rng.integers(2, MOST_PARTS + 1))
+        patched = augment.happens(rng, self._settings.patchwork)
+        if patched and any(len(track.sources[source]) > 1 for pool in pools for track in pool.tracks):
+            return sum_of([self._take(rng, pools, (source,), whole=False)[0] for _ in range(parts)])
+        return self._take(rng, pools, (source,))[0]
+
+    def _take(
+        self, rng: np.random.Generator, pools: Sequence[Pool], sources: Sequence[str], whole: bool = True
+    ) -> Tensor:
+        """A random stretch (S, C, frames) of a random track; if not `whole`, of one file for each source."""
         settings = self._settings
         pool = pools[_choose(rng, [pool.weight for pool in pools])]
         track = pool.tracks[_choose(rng, [track.frames / track.sample_rate_hz for track in pool.tracks])]
+        if not whole:
+            track = replace(
+                track, sources={name: (paths[rng.integers(len(paths))],) for name, paths in track.sources.items()}
+            )
         factor = augment.speed(rng, settings)
         frames = augment.fast_length(self._frames)
         lasting = augment.stretch_factor(rng, settings)
         played = augment.fast_length(frames * factor) if factor != 1 else frames
         read = augment.fast_length(played / lasting) if lasting != 1 else played
         gains = {path: rng.normal(0, settings.files_spread_db) for source in sources for path in track.sources[source]}
-        several = {path for source in sources for path in track.sources[source] if len(track.sources[source]) > 1}
+        several = {
+            path for source in sources for path in track.sources[source] if len(track.sources[source]) > 1 or not whole
+        }
         x = self._reader.read(
             track,
             sources,

@@ -74,6 +74,7 @@ class Augmentation:
     levels_db        source: its level in a remix, in dB below full scale (root mean square of what is not silent)
     song_gains_db    source: its mean gain where the sources are of one song
     spread_db        standard deviation of these levels and gains
+    patchwork        in a remix, make a source of two to four files of different tracks, where files sum to it
     files_spread_db  standard deviation of the gain of each file of a source that is the sum of several
     heard            look for a stretch in whose middle the source sounds (of a song: the first of `heard_sources`)
     doubled          add a second stretch of the same source, 0 to 12 dB below the first (`doubled_sources`)
@@ -94,6 +95,7 @@ class Augmentation:
     levels_db: Mapping[str, float] = field(default_factory=dict)
     song_gains_db: Mapping[str, float] = field(default_factory=dict)
     spread_db: float = 4.0
+    patchwork: float = 0.0
     files_spread_db: float = 0.0
     heard: float = 0.0
     heard_sources: tuple[str, ...] = ("vocals",)
@@ -118,7 +120,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name in (
-            "remix", "heard", "doubled", "swap", "polarity", "silence", "speed", "stretch", "equalise",
+            "remix", "patchwork", "heard", "doubled", "swap", "polarity", "silence", "speed", "stretch", "equalise",
             "stutter", "echo", "reverb", "limit",
         ):  # fmt: skip
             if not 0 <= getattr(self, name) <= 1:
