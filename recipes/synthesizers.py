@@ -1,0 +1,197 @@
+"""Render arpeggios, leads, chords and gated pads of synthesizers: accompaniment that a network mistakes for a voice.
+
+    python recipes/synthesizers.py data/synthesizers --count 120 --seconds 45
+
+Each file, synth_0000.flac and on, is drawn from --seed and its number alone. A sound is a sum of harmonics below the
+Nyquist frequency, as a subtractive synthesizer's filter would leave them; then come gate, echo and reverberation.
+"""
+
+import argparse
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+
+from waveunet_cli.training import augment
+
+RATE_HZ = 44_100
+HIGHEST_HZ = 16_000
+INAUDIBLE = 3e-3  # strength of a harmonic, the first having 1
+MODES = ((0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 9, 10), (0, 1, 3, 5, 7, 8, 10))
+PEAK = 0.9
+
+Audio = NDArray[np.float32]
+
+
+class Patch:
+    """One sound of a synthesizer: its spectrum, filter and envelope."""
+
+    def __init__(self, rng: np.random.Generator, sustained: bool) -> None:
+        self.wave = rng.choice(["saw", "square", "triangle", "bell"])
+        self.detune_cents = rng.choice([0.0, 0.0, 6.0, 14.0])
+        self.cutoff_hz = float(np.exp(rng.uniform(np.log(500), np.log(9000))))
+        self.sweep = rng.uniform(0.0, 4.0)  # octaves that the filter opens at the start of a note
+        self.sweep_seconds = rng.uniform(0.03, 0.4)
+        self.attack_seconds = rng.uniform(0.02, 0.4) if sustained else rng.uniform(0.001, 0.02)
+        self.decay_seconds = (
+            rng.uniform(1.0, 6.0) if sustained else float(np.exp(rng.uniform(np.log(0.05), np.log(0.8))))
+        )
+        self.vibrato_cents = rng.choice([0.0, 0.0, 15.0, 40.0])
+        self.vibrato_hz = rng.uniform(4.0, 7.0)
+
+    def strength(self, harmonic: int) -> float:
+        """Of a harmonic, before the filter."""
+        if self.wave == "bell":
+            return float(np.exp(-0.7 * (harmonic - 1)))
+        if self.wave != "saw" and harmonic % 2 == 0:
+            return 0.0
+        return 1 / harmonic if self.wave != "triangle" else 1 / harmonic**2
+
+    def play(self, semitones: Audio, held_frames: int) -> Audio:
+        """A note whose pitch (MIDI key, a value a frame) is given; it is let go after `held_frames`: (frames,)."""
+        frames = len(semitones)
+        t = np.arange(frames) / RATE_HZ
+        bend = self.vibrato_cents / 100 * np.sin(2 * np.pi * self.vibrato_hz * t) * np.minimum(1, t / 0.3)
+        y = np.zeros(frames, np.float32)
+        cutoff_hz = (self.cutoff_hz * 2 ** (self.sweep * np.exp(-t / self.sweep_seconds))).astype(np.float32)
+        for cents in (-self.detune_cents, self.detune_cents) if self.detune_cents else (0.0,):
+            hz = (440 * 2 ** ((semitones + bend + cents / 100 - 69) / 12)).astype(np.float32)
+            turns = np.cumsum(hz, dtype=np.float64) / RATE_HZ
+            for harmonic in range(1, 1 + min(40, int(HIGHEST_HZ / float(hz.max())))):
+                strength = self.strength(harmonic)
+                if strength / np.hypot(1, (harmonic * hz.min() / cutoff_hz.max()) ** 2) > INAUDIBLE:
+                    filtered = strength / np.sqrt(1 + (harmonic * (hz / cutoff_hz)) ** 4)
+                    y += filtered * np.sin((2 * np.pi * (harmonic * turns % 1)).astype(np.float32))
+        let_go = np.exp(-np.maximum(0, np.arange(frames) - held_frames) / (0.03 * RATE_HZ))
+        envelope = np.minimum(1, t / self.attack_seconds) * np.exp(-t / self.decay_seconds) * let_go
+        note: Audio = (y * envelope).astype(np.float32)
+        return note
+
+
+def render(rng: np.random.Generator, seconds: float) -> Audio:
+    """One piece, (frames, 2): two or three parts over one progression of chords."""
+    beat_seconds = 60 / rng.uniform(80, 150)
+    key, mode = int(rng.integers(45, 57)), MODES[rng.integers(len(MODES))]
+    degrees = rng.integers(0, 7, 4)
+
+    def pitch(degree: int) -> int:
+        return key + 12 * (degree // 7) + mode[degree % 7]
+
+    def chord(bar: int) -> list[int]:
+        return [int(degrees[bar % 4]) + step for step in (0, 2, 4, 7)]
+
+    bars = int(seconds / (4 * beat_seconds)) + 1
+    parts = [
+        part(rng, bars, beat_seconds, lambda bar: [pitch(degree) for degree in chord(bar)], pitch)
+        for part in rng.permutation(np.array([_arpeggio, _arpeggio, _lead, _chords], dtype=object))[
+            : rng.integers(2, 4)
+        ]
+    ]
+    frames = int(seconds * RATE_HZ)
+    y = sum(_effects(rng, part[:frames], frames, beat_seconds) * 10 ** (rng.normal(0, 3) / 20) for part in parts)
+    return np.asarray(y * (PEAK / np.abs(y).max()), dtype=np.float32)
+
+
+Chord = Callable[[int], list[int]]
+Pitch = Callable[[int], int]
+
+
+def _arpeggio(rng: np.random.Generator, bars: int, beat_seconds: float, chord: Chord, pitch: Pitch) -> Audio:
+    patch, octave = Patch(rng, sustained=False), 12 * int(rng.integers(0, 3))
+    step_frames = int(beat_seconds * RATE_HZ / rng.choice([2, 3, 4]))
+    steps = int(4 * beat_seconds * RATE_HZ / step_frames)
+    pattern = rng.integers(0, 8, rng.choice([3, 4, 6, 8, 16]))
+    rests = rng.random(len(pattern)) < rng.choice([0.0, 0.2, 0.4])
+    long_frames = 4 * step_frames
+
+    @cache
+    def note(key: int) -> Audio:
+        return patch.play(np.full(long_frames, key, np.float32), step_frames)
+
+    y = np.zeros(bars * steps * step_frames + long_frames, np.float32)
+    for i in range(bars * steps):
+        if not rests[i % len(pattern)]:
+            keys = chord(i // steps)
+            which = int(pattern[i % len(pattern)])
+            at = i * step_frames
+            y[at : at + long_frames] += note(keys[which % 4] + octave + 12 * (which // 4))
+    return y
+
+
+def _lead(rng: np.random.Generator, bars: int, beat_seconds: float, chord: Chord, pitch: Pitch) -> Audio:
+    patch, glide_seconds = Patch(rng, sustained=True), rng.choice([0.005, 0.05, 0.15])
+    y, degree = np.zeros(int((4 * bars + 8) * beat_seconds * RATE_HZ), np.float32), int(rng.integers(7, 15))
+    at, last = 0.0, float(pitch(degree))
+    while at < 4 * bars:
+        beats = float(rng.choice([0.5, 0.5, 1, 1, 2, 4]))
+        degree = int(np.clip(degree + rng.integers(-3, 4), 3, 20))
+        held = int(beats * beat_seconds * RATE_HZ)
+        if rng.random() < 0.8:
+            t = np.arange(held + RATE_HZ // 8) / RATE_HZ
+            key = pitch(degree)
+            start = int(at * beat_seconds * RATE_HZ)
+            y[start : start + len(t)] += patch.play(
+                (key + (last - key) * np.exp(-t / glide_seconds)).astype(np.float32), held
+            )
+            last = float(key)
+        at += beats
+    return y
+
+
+def _chords(rng: np.random.Generator, bars: int, beat_seconds: float, chord: Chord, pitch: Pitch) -> Audio:
+    patch, held = Patch(rng, sustained=True), int(4 * beat_seconds * RATE_HZ)
+    octave = 12 * int(rng.integers(0, 2))
+
+    @cache
+    def note(key: int) -> Audio:
+        return patch.play(np.full(held + held // 4, key + octave, np.float32), held)
+
+    y = np.zeros((bars + 1) * held, np.float32)
+    for bar in range(bars):
+        for key in chord(bar)[: rng.integers(2, 5)]:
+            y[bar * held : bar * held + held + held // 4] += note(key)
+    if rng.random() < 0.5:  # a gate in the rhythm of the piece
+        step = int(beat_seconds * RATE_HZ / rng.choice([2, 4]))
+        open_ = np.repeat(rng.random(16) < 0.6, step).astype(np.float32)
+        gate = np.resize(np.convolve(open_, np.ones(200) / 200, "same"), len(y))
+        y *= gate.astype(np.float32)
+    return y
+
+
+def _effects(rng: np.random.Generator, x: Audio, frames: int, beat_seconds: float) -> Audio:
+    """A mono part as (frames, 2): its place, and perhaps echo and reverberation."""
+    y = torch.zeros(2, augment.fast_length(frames))
+    left = rng.uniform(0.3, 0.7)
+    power = float(np.sqrt((x**2).mean())) + 1e-9
+    y[:, : len(x)] = torch.from_numpy(x / power) * torch.tensor([[left], [1 - left]])
+    spectrum = torch.fft.rfft(y)
+    if rng.random() < 0.5:
+        spectrum = spectrum * augment.echo(rng, 2, y.shape[-1], RATE_HZ)
+    if rng.random() < 0.6:
+        spectrum = spectrum * augment.reverberation(rng, 2, y.shape[-1], RATE_HZ)
+    stereo: Audio = torch.fft.irfft(spectrum, y.shape[-1])[:, :frames].T.numpy()
+    return stereo
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--count", type=int, default=120)
+    parser.add_argument("--seconds", type=float, default=45.0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    for number in range(options.count):
+        path = options.out / f"synth_{number:04d}.flac"
+        if not path.exists():
+            audio = render(np.random.default_rng((options.seed, number)), options.seconds)
+            soundfile.write(path, audio, RATE_HZ, subtype="PCM_16")
+            print(path, flush=True)
+
+
+if __name__ == "__main__":
+    main()

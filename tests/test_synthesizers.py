@@ -1,0 +1,53 @@
+"""The rendering of synthesizers, for training."""
+
+import runpy
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+
+ROOT = Path(__file__).parents[1]
+synthesizers = SimpleNamespace(**runpy.run_path(str(ROOT / "recipes" / "synthesizers.py")))
+
+
+def patch(**sounds):
+    made = synthesizers.Patch(np.random.default_rng(0), sustained=True)
+    vars(made).update(
+        {"wave": "saw", "detune_cents": 0.0, "vibrato_cents": 0.0, "sweep": 0.0, "cutoff_hz": 4000} | sounds
+    )
+    return made
+
+
+@pytest.mark.parametrize("key", [57, 69])
+def test_a_note_has_harmonics_of_its_pitch_and_nothing_else(key):
+    frames = 44_100
+    note = patch().play(np.full(frames, key, np.float32), frames)
+    spectrum = np.abs(np.fft.rfft(note * np.hanning(frames)))  # a bin a Hz
+    hz = 440 * 2 ** ((key - 69) / 12)
+    assert np.argmax(spectrum) == pytest.approx(hz, abs=1)
+    far = np.abs(np.arange(len(spectrum)) / hz - np.round(np.arange(len(spectrum)) / hz)) * hz > 20
+    assert (spectrum[far] ** 2).sum() < 1e-3 * (spectrum**2).sum()
+
+
+def test_the_filter_takes_what_lies_above_it():
+    frames, key = 44_100, np.full(44_100, 57, np.float32)
+    dark, bright = (np.abs(np.fft.rfft(patch(cutoff_hz=hz).play(key, frames))) ** 2 for hz in (600, 6000))
+    assert dark[2000:].sum() / dark.sum() < 0.05 * bright[2000:].sum() / bright.sum()
+
+
+def test_a_file_depends_on_seed_and_number_only(tmp_path, monkeypatch):
+    def files(name, count):
+        monkeypatch.setattr(sys, "argv", ["", str(tmp_path / name), "--count", str(count), "--seconds", "3"])
+        synthesizers.main()
+        return [soundfile.read(path)[0] for path in sorted((tmp_path / name).iterdir())]
+
+    two, again = files("a", 2), files("b", 1)
+    assert np.array_equal(two[0], again[0])
+    assert not np.array_equal(*two)
+    for audio in two:
+        assert audio.shape == (3 * 44_100, 2)
+        assert np.abs(audio).max() == pytest.approx(synthesizers.PEAK, abs=1e-3)
+        assert np.sqrt((audio**2).mean()) > 0.02
