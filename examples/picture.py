@@ -21,7 +21,7 @@ FLOOR_DB = -75
 
 
 def main(mixture: Path, folder: Path, picture: Path) -> None:
-    tracks = {"mixture": mixture, **{path.stem: path for path in sorted(folder.iterdir())[::-1]}}
+    tracks = {"mixture": mixture, **{path.stem: path for path in sorted(folder.glob("[!.]*"))[::-1]}}
     figure, panels = plt.subplots(len(tracks), sharex=True, sharey=True, figsize=(9, 5.4), layout="constrained")
     for panel, (name, path) in zip(panels, tracks.items(), strict=True):
         audio, rate_hz = sf.read(path, dtype="float32", always_2d=True)

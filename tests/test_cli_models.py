@@ -90,11 +90,11 @@ def test_import_list_path_verify_remove(run):
     assert "installed: origin" in run("info", "mine")[1]
     path = Path(run("path", "mine")[1].strip())
     assert path.is_file()
-    assert run("verify") == (0, "mine: ok\nvocals: ok\n", "")
+    assert run("verify") == (0, "4stems: ok\nmine: ok\nvocals: ok\n", "")
 
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     code, out, err = run("verify")
-    assert (code, out) == (1, "vocals: ok\n")
+    assert (code, out) == (1, "4stems: ok\nvocals: ok\n")
     assert err.startswith("Error: mine.safetensors has sha256")
     assert run("remove", "mine") == (0, "", "")
     assert not path.exists()

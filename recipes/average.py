@@ -1,0 +1,32 @@
+"""The mean of several checkpoints' weights, which are of one architecture and of one training or its start.
+
+    python recipes/average.py OUT.safetensors CHECKPOINT.safetensors...
+
+Where little music leaves a network sure of what it only learnt by heart, such a mean is better on other music than each
+of them (Izmailov et al., Averaging Weights Leads to Wider Optima, 2018). Written as float16.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from waveunet_cli.checkpoint import load_checkpoint, save_checkpoint
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("checkpoints", type=Path, nargs="+")
+    options = parser.parse_args()
+    models = [load_checkpoint(path) for path in options.checkpoints]
+    config, states = models[0].config, [model.network.state_dict() for model in models]
+    different = [str(path) for path, model in zip(options.checkpoints, models, strict=True) if model.config != config]
+    if different:
+        parser.error(f"{', '.join(different)}: not of the architecture of {options.checkpoints[0]}; leave them out")
+    mean = {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
+    save_checkpoint(options.out, config, mean, torch.float16)
+
+
+if __name__ == "__main__":
+    main()
