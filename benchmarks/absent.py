@@ -12,10 +12,9 @@ from math import log10
 from pathlib import Path
 
 import numpy as np
-import soundfile as sf
 
 from waveunet_cli import Separator
-from waveunet_cli.training.dataset import by_source
+from waveunet_cli.training.dataset import Reader, aligned, by_source
 
 SILENCE_SECONDS = 30
 
@@ -33,12 +32,10 @@ def main() -> None:
         print(f"silence: {name} {f'{20 * log10(peak):.1f} dB at most' if peak else 'silent'}", flush=True)
     for folder in options.folders:
         found = {name: paths for name, paths in by_source(folder, config.sources).items() if paths}
-        read = {
-            name: [sf.read(path, dtype="float32", always_2d=True) for path in paths] for name, paths in found.items()
-        }
-        frames = min(len(x) for parts in read.values() for x, _ in parts)
-        rate_hz = next(iter(read.values()))[0][1]
-        stems = {name: sum(x[:frames] for x, _ in parts) for name, parts in read.items()}
+        track = aligned(str(folder), found)
+        rate_hz = track.sample_rate_hz
+        read = Reader(rate_hz, config.channels).read(track, found, 0, track.frames)  # (S, C, t)
+        stems = dict(zip(found, read.transpose(1, 2).numpy(), strict=True))  # (t, C) each
         for name, alone in stems.items():
             if name == config.residual:  # with two stems, the same again
                 continue

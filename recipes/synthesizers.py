@@ -7,7 +7,6 @@ Nyquist frequency, as a subtractive synthesizer's filter would leave them; then 
 """
 
 import argparse
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -72,38 +71,42 @@ class Patch:
         return note
 
 
+class Piece:
+    """Four chords, a bar of four beats each, over and over for some seconds."""
+
+    def __init__(self, rng: np.random.Generator, seconds: float) -> None:
+        self.beat_seconds = 60 / rng.uniform(80, 150)
+        self._key, self._mode = int(rng.integers(45, 57)), MODES[rng.integers(len(MODES))]
+        self._degrees = rng.integers(0, 7, 4).tolist()
+        self.bars = int(seconds / (4 * self.beat_seconds)) + 1
+
+    def pitch(self, degree: int) -> int:
+        """MIDI key of a degree of the scale, 0 being the key note."""
+        return self._key + 12 * (degree // 7) + self._mode[degree % 7]
+
+    def chord(self, bar: int) -> list[int]:
+        """MIDI keys of a bar's chord, its root again on top."""
+        return [self.pitch(self._degrees[bar % 4] + step) for step in (0, 2, 4, 7)]
+
+
 def render(rng: np.random.Generator, seconds: float) -> Audio:
     """One piece, (frames, 2): two or three parts over one progression of chords."""
-    beat_seconds = 60 / rng.uniform(80, 150)
-    key, mode = int(rng.integers(45, 57)), MODES[rng.integers(len(MODES))]
-    degrees = rng.integers(0, 7, 4)
-
-    def pitch(degree: int) -> int:
-        return key + 12 * (degree // 7) + mode[degree % 7]
-
-    def chord(bar: int) -> list[int]:
-        return [int(degrees[bar % 4]) + step for step in (0, 2, 4, 7)]
-
-    bars = int(seconds / (4 * beat_seconds)) + 1
+    piece = Piece(rng, seconds)
     parts = [
-        part(rng, bars, beat_seconds, lambda bar: [pitch(degree) for degree in chord(bar)], pitch)
+        part(rng, piece)
         for part in rng.permutation(np.array([_arpeggio, _arpeggio, _lead, _chords], dtype=object))[
             : rng.integers(2, 4)
         ]
     ]
     frames = int(seconds * RATE_HZ)
-    y = sum(_effects(rng, part[:frames], frames, beat_seconds) * 10 ** (rng.normal(0, 3) / 20) for part in parts)
+    y = sum(_effects(rng, part[:frames], frames) * 10 ** (rng.normal(0, 3) / 20) for part in parts)
     return np.asarray(y * (PEAK / np.abs(y).max()), dtype=np.float32)
 
 
-Chord = Callable[[int], list[int]]
-Pitch = Callable[[int], int]
-
-
-def _arpeggio(rng: np.random.Generator, bars: int, beat_seconds: float, chord: Chord, pitch: Pitch) -> Audio:
+def _arpeggio(rng: np.random.Generator, piece: Piece) -> Audio:
     patch, octave = Patch(rng, sustained=False), 12 * int(rng.integers(0, 3))
-    step_frames = int(beat_seconds * RATE_HZ / rng.choice([2, 3, 4]))
-    steps = int(4 * beat_seconds * RATE_HZ / step_frames)
+    step_frames = int(piece.beat_seconds * RATE_HZ / rng.choice([2, 3, 4]))
+    steps = int(4 * piece.beat_seconds * RATE_HZ / step_frames)
     pattern = rng.integers(0, 8, rng.choice([3, 4, 6, 8, 16]))
     rests = rng.random(len(pattern)) < rng.choice([0.0, 0.2, 0.4])
     long_frames = 4 * step_frames
@@ -112,28 +115,28 @@ def _arpeggio(rng: np.random.Generator, bars: int, beat_seconds: float, chord: C
     def note(key: int) -> Audio:
         return patch.play(np.full(long_frames, key, np.float32), step_frames)
 
-    y = np.zeros(bars * steps * step_frames + long_frames, np.float32)
-    for i in range(bars * steps):
+    y = np.zeros(piece.bars * steps * step_frames + long_frames, np.float32)
+    for i in range(piece.bars * steps):
         if not rests[i % len(pattern)]:
-            keys = chord(i // steps)
+            keys = piece.chord(i // steps)
             which = int(pattern[i % len(pattern)])
             at = i * step_frames
             y[at : at + long_frames] += note(keys[which % 4] + octave + 12 * (which // 4))
     return y
 
 
-def _lead(rng: np.random.Generator, bars: int, beat_seconds: float, chord: Chord, pitch: Pitch) -> Audio:
+def _lead(rng: np.random.Generator, piece: Piece) -> Audio:
     patch, glide_seconds = Patch(rng, sustained=True), rng.choice([0.005, 0.05, 0.15])
-    y, degree = np.zeros(int((4 * bars + 8) * beat_seconds * RATE_HZ), np.float32), int(rng.integers(7, 15))
-    at, last = 0.0, float(pitch(degree))
-    while at < 4 * bars:
+    y, degree = np.zeros(int((4 * piece.bars + 8) * piece.beat_seconds * RATE_HZ), np.float32), int(rng.integers(7, 15))
+    at, last = 0.0, float(piece.pitch(degree))
+    while at < 4 * piece.bars:
         beats = float(rng.choice([0.5, 0.5, 1, 1, 2, 4]))
         degree = int(np.clip(degree + rng.integers(-3, 4), 3, 20))
-        held = int(beats * beat_seconds * RATE_HZ)
+        held = int(beats * piece.beat_seconds * RATE_HZ)
         if rng.random() < 0.8:
             t = np.arange(held + RATE_HZ // 8) / RATE_HZ
-            key = pitch(degree)
-            start = int(at * beat_seconds * RATE_HZ)
+            key = piece.pitch(degree)
+            start = int(at * piece.beat_seconds * RATE_HZ)
             y[start : start + len(t)] += patch.play(
                 (key + (last - key) * np.exp(-t / glide_seconds)).astype(np.float32), held
             )
@@ -142,27 +145,27 @@ def _lead(rng: np.random.Generator, bars: int, beat_seconds: float, chord: Chord
     return y
 
 
-def _chords(rng: np.random.Generator, bars: int, beat_seconds: float, chord: Chord, pitch: Pitch) -> Audio:
-    patch, held = Patch(rng, sustained=True), int(4 * beat_seconds * RATE_HZ)
+def _chords(rng: np.random.Generator, piece: Piece) -> Audio:
+    patch, held = Patch(rng, sustained=True), int(4 * piece.beat_seconds * RATE_HZ)
     octave = 12 * int(rng.integers(0, 2))
 
     @cache
     def note(key: int) -> Audio:
         return patch.play(np.full(held + held // 4, key + octave, np.float32), held)
 
-    y = np.zeros((bars + 1) * held, np.float32)
-    for bar in range(bars):
-        for key in chord(bar)[: rng.integers(2, 5)]:
+    y = np.zeros((piece.bars + 1) * held, np.float32)
+    for bar in range(piece.bars):
+        for key in piece.chord(bar)[: rng.integers(2, 5)]:
             y[bar * held : bar * held + held + held // 4] += note(key)
     if rng.random() < 0.5:  # a gate in the rhythm of the piece
-        step = int(beat_seconds * RATE_HZ / rng.choice([2, 4]))
+        step = int(piece.beat_seconds * RATE_HZ / rng.choice([2, 4]))
         open_ = np.repeat(rng.random(16) < 0.6, step).astype(np.float32)
         gate = np.resize(np.convolve(open_, np.ones(200) / 200, "same"), len(y))
         y *= gate.astype(np.float32)
     return y
 
 
-def _effects(rng: np.random.Generator, x: Audio, frames: int, beat_seconds: float) -> Audio:
+def _effects(rng: np.random.Generator, x: Audio, frames: int) -> Audio:
     """A mono part as (frames, 2): its place, and perhaps echo and reverberation."""
     y = torch.zeros(2, augment.fast_length(frames))
     left = rng.uniform(0.3, 0.7)

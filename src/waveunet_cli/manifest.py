@@ -101,6 +101,11 @@ def parse_manifest(text: str) -> Manifest:
     return manifest
 
 
+def manifest_text(manifest: Manifest) -> str:
+    """What `parse_manifest` reads."""
+    return json.dumps(asdict(manifest), indent=1) + "\n"
+
+
 def _require_same_song(manifest: Manifest, source: Path, stem: Path) -> None:
     """Raise AudioWriteError if a stem is another song's: of another path, with other bytes."""
     try:
@@ -183,7 +188,7 @@ class Place:
     def _write(self, manifest: Manifest) -> None:
         temporary = self._folder / f".waveunet-{self.key}-{os.getpid()}.part"
         try:
-            temporary.write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(manifest_text(manifest), encoding="utf-8")
             temporary.replace(self.manifest)
         finally:
             temporary.unlink(missing_ok=True)

@@ -5,18 +5,17 @@ an unfinished file, then renamed, the manifest last. So the same manifests make 
 locks on remote storage: two batches at work on one song both do it, with the same result.
 """
 
-import json
 import posixpath
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fsspec.core import url_to_fs
 
 from waveunet_cli.errors import AudioError, AudioReadError, AudioWriteError, ConfigError, DeviceError
-from waveunet_cli.manifest import FileMark, Manifest, Place, parse_manifest
+from waveunet_cli.manifest import FileMark, Manifest, Place, manifest_text, parse_manifest
 from waveunet_cli.separate import Overwrite, Separated, Separator, Target
 from waveunet_cli.songs import Song, distinct_tracks, is_song
 
@@ -173,7 +172,7 @@ class RemoteOutput:
         fresh: Manifest = replace(
             manifest, input=song.url, input_mark=FileMark(*source, manifest.input_mark.sha256), stems=marks
         )
-        place.manifest.write_text(json.dumps(asdict(fresh), indent=1) + "\n", encoding="utf-8")
+        place.manifest.write_text(manifest_text(fresh), encoding="utf-8")
         self._put(store, place.manifest, there(place.manifest), place)
 
     def _put(self, store: Any, path: Path, target: str, place: Place) -> None:

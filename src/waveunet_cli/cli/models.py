@@ -220,8 +220,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
     assert known is not None
     best = entry.card.quality[0] if entry.card and entry.card.quality else None
     figures = ", ".join(f"{stem} {value:.2f}" for stem, value in best.values.items()) if best else ""
-    is_exact = entry.path or (entry.card and entry.size == sum(file.size or 0 for file in entry.card.files))
-    about = "" if is_exact else "~"
+    about = "" if entry.path or (entry.card and entry.card.is_size_exact) else "~"
     return (
         entry.name,
         ",".join(known.stems),

@@ -158,6 +158,11 @@ class Card:
             return self.archive.shown_size
         return sum(file.shown_size for file in self.files)
 
+    @property
+    def is_size_exact(self) -> bool:
+        """Whether `size` is what the card states, and not in part expected."""
+        return self.size == sum(file.size or 0 for file in self.files)
+
 
 def megabytes(size_bytes: int) -> str:
     """A size for people: 0.4 MB, 123 MB."""

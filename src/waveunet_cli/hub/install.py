@@ -89,7 +89,7 @@ class Installer:
         hosts += [urlsplit(url).netloc for url in (card.archive.urls if card.archive else ())]
         if self._downloader.offline or not hosts:
             return
-        about = "" if card.size == sum(file.size or 0 for file in card.files) else "about "
+        about = "" if card.is_size_exact else "about "
         self._downloader.notify(
             f"{card.name}: downloading {about}{megabytes(card.size)} from {' or '.join(dict.fromkeys(hosts))}; "
             f"licence: {card.licence}"

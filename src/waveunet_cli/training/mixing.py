@@ -59,6 +59,11 @@ class Mixer:
         self._reader = Reader(config.sample_rate, config.channels, in_memory)
         self._songs = _with(pools, config.sources, SONG)
         self._single = {source: _with(pools, (source,), source) for source in config.sources}
+        self._sums = {  # sources that are the sum of several files somewhere
+            source
+            for source, found in self._single.items()
+            if any(len(track.sources[source]) > 1 for pool in found for track in pool.tracks)
+        }
         named = {*settings.levels_db, *settings.song_gains_db, *settings.silence_sources}
         unknown = sorted(named.union(*(pool.weights for pool in pools)) - {SONG, *config.sources})
         if unknown:
@@ -98,7 +103,7 @@ class Mixer:
         """A source (C, frames) by itself, of one track or put together from files of several."""
         pools, parts = self._single[source], int(rng.integers(2, MOST_PARTS + 1))
         patched = augment.happens(rng, self._settings.patchwork)
-        if patched and any(len(track.sources[source]) > 1 for pool in pools for track in pool.tracks):
+        if patched and source in self._sums:
             return sum_of([self._take(rng, pools, (source,), whole=False)[0] for _ in range(parts)])
         return self._take(rng, pools, (source,))[0]
 
