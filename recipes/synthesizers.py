@@ -99,7 +99,7 @@ def render(rng: np.random.Generator, seconds: float) -> Audio:
         ]
     ]
     frames = int(seconds * RATE_HZ)
-    y = sum(_effects(rng, part[:frames], frames) * 10 ** (rng.normal(0, 3) / 20) for part in parts)
+    y = sum(placed(rng, part[:frames], frames) * 10 ** (rng.normal(0, 3) / 20) for part in parts)
     return np.asarray(y * (PEAK / np.abs(y).max()), dtype=np.float32)
 
 
@@ -165,7 +165,7 @@ def _chords(rng: np.random.Generator, piece: Piece) -> Audio:
     return y
 
 
-def _effects(rng: np.random.Generator, x: Audio, frames: int) -> Audio:
+def placed(rng: np.random.Generator, x: Audio, frames: int) -> Audio:
     """A mono part as (frames, 2): its place, and perhaps echo and reverberation."""
     y = torch.zeros(2, augment.fast_length(frames))
     left = rng.uniform(0.3, 0.7)

@@ -19,16 +19,18 @@ SMALL = KerasPortConfig(
 @given(
     pooling=st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple),
     pool=st.sampled_from(["max", "first"]),
+    batch_norm=st.booleans(),
     taps=st.tuples(*[st.sampled_from([1, 3, 5])] * 3),
     hops=st.integers(1, 4),
     data=st.data(),
 )
 @settings(deadline=None, max_examples=25)
-def test_what_lies_beyond_the_context_is_never_felt(pooling, pool, taps, hops, data):
+def test_what_lies_beyond_the_context_is_never_felt(pooling, pool, batch_norm, taps, hops, data):
     config = replace(
         SMALL,
         pooling=pooling,
         pool=pool,
+        batch_norm=batch_norm,
         filters=(3,) * (len(pooling) + 1),
         down_taps=taps[0],
         up_taps=taps[1],
@@ -58,6 +60,25 @@ def test_stems_sum_to_the_mixture():
     network = build_network(SMALL)
     mixture = torch.randn(2, 1, 60)
     torch.testing.assert_close(network.whole(mixture).sum(1), mixture)
+
+
+def test_batch_norm_is_what_a_conversion_folds_into_the_convolutions():
+    torch.manual_seed(3)
+    normalised, folded = build_network(replace(SMALL, batch_norm=True)), build_network(SMALL)
+    mixture = torch.randn(2, 1, 60)
+    normalised.train()
+    for _ in range(3):  # means and variances to fold
+        normalised(5 * torch.randn(2, 1, 120))
+    normalised.eval()
+    whole_blocks = [*folded.down, folded.bottleneck, *folded.up]
+    with torch.no_grad():
+        for block, whole in zip([*normalised.down, normalised.bottleneck, *normalised.up], whole_blocks, strict=True):
+            conv, norm = block
+            scale = norm.weight / (norm.running_var + 1e-3).sqrt()
+            whole.weight.copy_(conv.weight * scale[:, None, None])
+            whole.bias.copy_(norm.bias - norm.running_mean * scale)
+        folded.output.load_state_dict(normalised.output.state_dict())
+        torch.testing.assert_close(normalised.whole(mixture), folded.whole(mixture))
 
 
 def test_stretching_repeats_and_averages_what_is_there():

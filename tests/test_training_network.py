@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,7 +14,10 @@ U = SpectrogramUNetConfig(fft_frames=64, step_frames=48, levels=2, filters=4, wi
 KERAS = KerasPortConfig(filters=(4, 4, 6), pooling=(1, 4), down_taps=5, up_taps=3, window_frames=64)
 
 
-@pytest.mark.parametrize(("config", "magnitudes"), [(VALID[1], False), (KERAS, False), (U, False), (U, True)])
+@pytest.mark.parametrize(
+    ("config", "magnitudes"),
+    [(VALID[1], False), (KERAS, False), (replace(KERAS, batch_norm=True), False), (U, False), (U, True)],
+)
 def test_half_the_bits_give_nearly_the_same_gradients(config: Config, magnitudes: bool) -> None:
     torch.manual_seed(0)
     network = network_of(VALID[1]) if config is VALID[1] else build_network(config)

@@ -60,7 +60,12 @@ def test_the_defaults_are_the_paper_s() -> None:
 
 @pytest.mark.parametrize(
     ("model", "config", "loss"),
-    [("M7", M7, "mse"), ("U7", U7, "mse"), ("U7a", U7, "magnitude"), ("Keras-shallow", KerasPortConfig(), "mse")],
+    [
+        ("M7", M7, "mse"),
+        ("U7", U7, "mse"),
+        ("U7a", U7, "magnitude"),
+        ("Keras-shallow", KerasPortConfig(batch_norm=True), "mse"),
+    ],
 )
 def test_architectures_have_names(model: str, config: object, loss: str) -> None:
     recipe = recipe_from({"data": [{"path": "a"}], "hold_out": 1, "model": model})

@@ -25,11 +25,12 @@ from waveunet_cli.errors import ConfigError
 from waveunet_cli.geometry import Window
 
 SLOPE = 0.2  # of the LeakyReLU below zero
+KERAS_EPSILON, KERAS_MOMENTUM = 1e-3, 0.99  # of batch norm, by default
 
 
 @dataclass(frozen=True)
 class KerasPortConfig:
-    """Everything that defines such a network except its weights. Batch norm is folded into the convolutions.
+    """Everything that defines such a network except its weights.
 
     sources            stem names in the order of the outputs; the last is the mixture minus the others
     sample_rate        Hz the network works at
@@ -40,6 +41,7 @@ class KerasPortConfig:
     down_taps, up_taps, bottleneck_taps    of the convolutions
     window_frames      output frames of a window, rounded up to a multiple of all pooling together
     residual           the source that receives what lies above the model's Nyquist frequency
+    batch_norm         after every convolution but the last, to train with; a converted network has it folded into them
 
     Raises ConfigError for a combination that cannot exist.
     """
@@ -55,6 +57,7 @@ class KerasPortConfig:
     bottleneck_taps: int = 15
     window_frames: int = 64_000  # of the 14-second excerpts in training, what was not cropped
     residual: str = "accompaniment"
+    batch_norm: bool = False
 
     def __post_init__(self) -> None:
         check_sources(self.sources, self.residual, least=2)
@@ -97,15 +100,20 @@ class KerasPort(nn.Module):
         self.config = c = config
         self.context = c.window().context
         self.down = nn.ModuleList(
-            nn.Conv1d(i, o, c.down_taps, padding=c.down_taps // 2)
+            self._convolution(i, o, c.down_taps)
             for i, o in zip((c.channels, *c.filters[:-2]), c.filters[:-1], strict=True)
         )
-        self.bottleneck = nn.Conv1d(c.filters[-2], c.filters[-1], c.bottleneck_taps, padding=c.bottleneck_taps // 2)
+        self.bottleneck = self._convolution(c.filters[-2], c.filters[-1], c.bottleneck_taps)
         self.up = nn.ModuleList(  # deepest first
-            nn.Conv1d(i + o, o, c.up_taps, padding=c.up_taps // 2)
-            for i, o in zip(c.filters[:0:-1], c.filters[-2::-1], strict=True)
+            self._convolution(i + o, o, c.up_taps) for i, o in zip(c.filters[:0:-1], c.filters[-2::-1], strict=True)
         )
         self.output = nn.Conv1d(c.filters[0] + c.channels, (len(c.sources) - 1) * c.channels, 1)
+
+    def _convolution(self, inputs: int, outputs: int, taps: int) -> nn.Module:
+        if not self.config.batch_norm:
+            return nn.Conv1d(inputs, outputs, taps, padding=taps // 2)
+        conv = nn.Conv1d(inputs, outputs, taps, padding=taps // 2, bias=False)
+        return nn.Sequential(conv, nn.BatchNorm1d(outputs, eps=KERAS_EPSILON, momentum=1 - KERAS_MOMENTUM))
 
     def forward(self, mixture: Tensor) -> Tensor:
         return self.whole(mixture)[..., self.context : mixture.shape[-1] - self.context]

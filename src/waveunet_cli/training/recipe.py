@@ -31,7 +31,12 @@ from waveunet_cli.ports.spectrogram_u_net import U7
 
 T = TypeVar("T")
 
-ARCHITECTURES: dict[str, Config] = {**VARIANTS, "U7": U7, "U7a": U7, "Keras-shallow": KerasPortConfig()}
+ARCHITECTURES: dict[str, Config] = {
+    **VARIANTS,
+    "U7": U7,
+    "U7a": U7,
+    "Keras-shallow": KerasPortConfig(batch_norm=True),
+}
 CHECKPOINT = ".safetensors"
 LOSS_OF = {"U7a": "magnitude"}  # of other architectures: mse
 
