@@ -10,7 +10,7 @@ is, over the frames t = r + K·j of one phase r (K taps), a single matrix produc
 memory x[r + K·j + k, c] is the contiguous matrix (j; k, c), and g[r + K·j, o] one with a longer row stride.
 """
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -44,26 +44,95 @@ def input_gradient(x_shape: torch.Size, weight: Tensor, grad: Tensor, padding: i
     )
 
 
+class Piece(NamedTuple):
+    """Frames to compute of a convolution: `frames` of them, from frame `start` on, every `step`-th."""
+
+    start: int
+    frames: int
+    step: int
+
+
+def group(x: Tensor, step: int) -> Tensor:
+    """`step` frames as one: (B, C, 1, step·n) → (B, step·C, 1, n), without a copy in channels-last memory."""
+    return x.permute(0, 2, 3, 1).reshape(x.shape[0], 1, x.shape[-1] // step, -1).permute(0, 3, 1, 2)
+
+
+def ungroup(x: Tensor, step: int) -> Tensor:
+    """What `group` made one apart again: (B, step·C, 1, n) → (B, C, 1, step·n)."""
+    return x.permute(0, 2, 3, 1).reshape(x.shape[0], 1, x.shape[-1] * step, -1).permute(0, 3, 1, 2)
+
+
+def group_kernel(weight: Tensor, step: int) -> Tensor:
+    """A kernel (out, in, 1, taps) for every `step`-th frame of grouped ones: (out, step·in, 1, ⌈taps/step⌉)."""
+    out, inside, _, taps = weight.shape
+    padded = F.pad(weight, (0, -taps % step)).reshape(out, inside, -1, step)
+    grouped = padded.permute(0, 3, 1, 2).reshape(out, step * inside, 1, -1)
+    return grouped.contiguous(memory_format=torch.channels_last)
+
+
+def ungroup_kernel(grouped: Tensor, step: int, taps: int) -> Tensor:
+    """The kernel (out, in, 1, taps) that `group_kernel` made (out, step·in, 1, ⌈taps/step⌉) of."""
+    out, inside, _, wide = grouped.shape
+    apart = grouped.reshape(out, step, inside // step, wide).permute(0, 2, 3, 1)
+    return apart.reshape(out, inside // step, 1, -1)[..., :taps]
+
+
+def read_by(piece: Piece, x: Tensor, taps: int) -> Tensor:
+    """The grouped frames of x (B, in, 1, t) that a piece is computed from, zeros beyond the end."""
+    length = piece.step * (piece.frames - 1 + -(-taps // piece.step))
+    part = x[..., piece.start : piece.start + length]
+    return group(F.pad(part, (0, length - part.shape[-1])) if part.shape[-1] < length else part, piece.step)
+
+
 class Down(torch.autograd.Function):
-    """Keep every `step`-th frame, convolve, LeakyReLU: (B, in, 1, t) → (B, out, 1, ⌈t / step⌉ − taps + 1)."""
+    """Convolve, LeakyReLU, part: (B, in, 1, t) → every other frame, to go on with, and the `keep` frames in the middle,
+    the skip; (B, out, 1, ⌈t' / 2⌉) and (B, out, 1, keep) of t' = t − taps + 1.
+
+    Beside the skip nobody asks for the frames between; they are not computed.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, step: int) -> Tensor:
-        kept = x[..., ::step].contiguous(memory_format=torch.channels_last)
-        y = F.leaky_relu_(F.conv2d(kept, weight, bias), SLOPE)
-        ctx.save_for_backward(kept, weight, y)
-        ctx.step, ctx.shape = step, x.shape
-        return y
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, keep: int) -> tuple[Tensor, Tensor]:
+        frames = x.shape[-1] - weight.shape[-1] + 1
+        start = (frames - keep) // 2
+        first, last = start // 2 * 2, -(-(start + keep) // 2) * 2  # whole pairs, which the skip lies in
+        ctx.pieces = (
+            Piece(0, first // 2, 2),
+            Piece(first, last - first, 1),
+            Piece(last, (frames - last + 1) // 2, 2),
+        )
+        ys = []
+        for piece in ctx.pieces:
+            if piece.frames:
+                read = read_by(piece, x, weight.shape[-1])
+                ys.append(F.leaky_relu_(F.conv2d(read, group_kernel(weight, piece.step), bias), SLOPE))
+            else:
+                ys.append(x.new_empty(x.shape[0], weight.shape[0], 1, 0))
+        before, middle, after = ys
+        ctx.save_for_backward(x, weight, *ys)
+        ctx.skip = slice(start - first, start - first + keep)
+        return torch.cat([before, middle[..., ::2], after], -1), middle[..., ctx.skip]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
-        kept, weight, y = ctx.saved_tensors
-        grad = torch.ops.aten.leaky_relu_backward(grad, y, SLOPE, True)
-        dx = None
-        if ctx.needs_input_grad[0]:
-            dx = grad.new_zeros(ctx.shape).contiguous(memory_format=torch.channels_last)
-            dx[..., :: ctx.step] = input_gradient(kept.shape, weight, grad)
-        return dx, kernel_gradient(kept, grad, weight.shape[-1]), grad.sum((0, 2, 3)), None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        x, weight, before, middle, after = ctx.saved_tensors
+        taps = weight.shape[-1]
+        on = torch.split(grads[0], [before.shape[-1], middle.shape[-1] // 2, after.shape[-1]], -1)
+        whole = F.pad(grads[1], (ctx.skip.start, middle.shape[-1] - ctx.skip.stop))
+        whole[..., ::2] += on[1]
+        dx = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        dw, db = torch.zeros_like(weight), weight.new_zeros(len(weight))
+        for piece, y, grad in zip(ctx.pieces, (before, middle, after), (on[0], whole, on[2]), strict=True):
+            if not piece.frames:
+                continue
+            grad = torch.ops.aten.leaky_relu_backward(grad, y, SLOPE, True)
+            read, kernel = read_by(piece, x, taps), group_kernel(weight, piece.step)
+            dw += ungroup_kernel(kernel_gradient(read, grad, kernel.shape[-1]), piece.step, taps)
+            db += grad.sum((0, 2, 3))
+            if dx is not None:
+                to = dx[..., piece.start : piece.start + piece.step * read.shape[-1]]
+                to += ungroup(input_gradient(read.shape, kernel, grad), piece.step)[..., : to.shape[-1]]
+        return dx, dw, db, None
 
 
 class Up(torch.autograd.Function):
@@ -78,7 +147,7 @@ class Up(torch.autograd.Function):
         near = crop(skip, frames + fine.shape[-1] - 1).contiguous(memory_format=torch.channels_last)
         y = F.conv2d(near, fine)
         rows = F.conv2d(x, coarse, bias, padding=(0, 1))  # (B, 2·out, 1, n'): frames 2i − 2 and 2i − 1
-        y += interleave(rows)[..., 2 : 2 + frames]
+        y += ungroup(rows, 2)[..., 2 : 2 + frames]
         F.leaky_relu_(y, SLOPE)
         ctx.save_for_backward(x, near, coarse, fine, y)
         ctx.rows, ctx.skip_shape = rows.shape[-1], skip.shape
@@ -90,8 +159,7 @@ class Up(torch.autograd.Function):
         grad = torch.ops.aten.leaky_relu_backward(grad, y, SLOPE, True)
         frames = grad.shape[-1]
         padded = F.pad(grad, (2, 2 * ctx.rows - 2 - frames))
-        rows = padded.permute(0, 2, 3, 1).reshape(grad.shape[0], 1, ctx.rows, -1).permute(0, 3, 1, 2)
-        rows = rows.contiguous(memory_format=torch.channels_last)  # (B, 2·out, 1, n')
+        rows = group(padded, 2).contiguous(memory_format=torch.channels_last)  # (B, 2·out, 1, n')
         before = (ctx.skip_shape[-1] - near.shape[-1]) // 2
         skip = F.pad(input_gradient(near.shape, fine, grad), (before, ctx.skip_shape[-1] - near.shape[-1] - before))
         return (
@@ -103,23 +171,30 @@ class Up(torch.autograd.Function):
         )
 
 
-def interleave(rows: Tensor) -> Tensor:
-    """(B, 2·out, 1, n), rows (even | odd), as the signal (B, out, 1, 2n)."""
-    y = rows.permute(0, 2, 3, 1)  # (B, 1, n, 2·out)
-    return y.reshape(y.shape[0], 1, 2 * y.shape[2], -1).permute(0, 3, 1, 2)
-
-
 def forward(network: WaveUNet, mixture: Tensor) -> Tensor:
     """`network(mixture)` of a valid network, (B, C, t) → (B, S, C, t − 2·context), for training on a CPU."""
     x = mixture.unsqueeze(2).contiguous(memory_format=torch.channels_last)  # (B, C, 1, t)
     skips = []
-    for level, conv in enumerate([*network.down, network.bottleneck]):
+    for conv, keep in zip([*network.down, network.bottleneck], _kept_frames(network, x.shape[-1]), strict=True):
         weight = as_2d(cast(nn.Conv1d, conv).weight)
-        x = Down.apply(x, weight, conv.bias, 1 if level == 0 else 2)  # type: ignore[no-untyped-call]
-        skips.append(x)
-    skips.pop()
+        x, skip = Down.apply(x, weight, conv.bias, keep)  # type: ignore[no-untyped-call]
+        skips.append(skip)
+    x = skips.pop()  # the bottleneck's, whole
     for level in range(network.config.levels):
         kernel = network.up_kernel(level)
         x = Up.apply(x, skips.pop(), *kernel)  # type: ignore[no-untyped-call]
     features = x.squeeze(2)  # (B, F_c, t − 2·context)
     return network.sources_of(crop(mixture, features.shape[-1]), features)
+
+
+def _kept_frames(network: WaveUNet, frames: int) -> list[int]:
+    """How many frames in the middle of each level of the way down, then of the bottleneck, the way up reads."""
+    config = network.config
+    for _ in range(config.levels):
+        frames = -(-(frames - config.down_taps + 1) // 2)
+    kept = [frames - config.down_taps + 1]  # the bottleneck's, all of them
+    frames = kept[0]
+    for _ in range(config.levels):
+        kept.append(2 * frames - 1)
+        frames = 2 * frames - config.up_taps
+    return kept[::-1]
