@@ -1,9 +1,11 @@
-"""Play voices as a sampler does: chopped into patterns, frozen into chords, or as phrases that come back.
+"""Play voices as a sampler does, chopped into patterns, frozen into chords, tuned to melodies or as phrases that come
+back; or let them speak through a vocoder.
 
-    python recipes/sampler.py VOICES data/sampled --count 150 --seconds 45
+    python recipes/sampler.py data/sampled VOICES MORE… --count 200 --seconds 45
 
-VOICES is a folder of <singer>.wav (or .ogg, .flac) with <singer>.json beside it, a list of what is sung on one pitch:
-[start_frame, frames, f0_hz]. Each file, sampled_0000.flac and on, is drawn from --seed and its number alone.
+VOICES are folders of <singer>.wav (or .ogg, .flac). With <singer>.json beside it, a list of what is sung on one pitch,
+[start_frame, frames, f0_hz], a voice is played by the sampler, too. Each file, sampled_0000.flac and on, is drawn from
+--seed and its number alone.
 """
 
 import argparse
@@ -12,20 +14,33 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from synthesizers import PEAK, RATE_HZ, Audio, Piece, placed
+import torch
+from synthesizers import PEAK, RATE_HZ, Audio, Piece, chords, lead, placed
 
 from waveunet_cli.audio import AUDIO_EXTENSIONS
 
 SEMITONES = 9  # a sample is played at most so far from where it was sung
 FADE_FRAMES = 400
+VOCODER_FFT_FRAMES, VOCODER_HZ = 1024, (80.0, 14_000.0)
 
 
 class Singer:
-    """One singer's recording, mono, and what is sung in it."""
+    """One recording of a voice, mono, and what is sung in it on one pitch, if that is known."""
 
     def __init__(self, path: Path) -> None:
         self._audio: Audio = soundfile.read(path, dtype="float32", always_2d=True)[0].mean(1)
-        self._cues: list[tuple[int, int, float]] = json.loads(path.with_suffix(".json").read_text())
+        cues = path.with_suffix(".json")
+        self._cues: list[tuple[int, int, float]] = json.loads(cues.read_text()) if cues.exists() else []
+
+    @property
+    def tuned(self) -> bool:
+        """Whether pitches are known."""
+        return bool(self._cues)
+
+    def stretch(self, rng: np.random.Generator, frames: int) -> Audio:
+        """A random stretch of the recording, as it is."""
+        start = int(rng.integers(max(1, len(self._audio) - frames)))
+        return self._audio[start : start + frames]
 
     def sample(self, rng: np.random.Generator, seconds: float) -> "Sample":
         """A random stretch, shorter if what is sung is."""
@@ -79,11 +94,14 @@ def render(rng: np.random.Generator, singers: list[Singer], seconds: float) -> A
     frames = int(seconds * RATE_HZ)
     bar = int(4 * piece.beat_seconds * RATE_HZ)
     y = np.zeros((frames, 2), np.float32)
+    tuned = [singer for singer in singers if singer.tuned]
     for _ in range(rng.integers(1, 3)):
-        part = (_chops, _frozen_chords, _phrases)[rng.integers(3)](rng, piece, singers[rng.integers(len(singers))])
+        play = (_chops, _frozen_chords, _phrases, _melody, _vocoded, _vocoded)[rng.integers(6)]
+        able = singers if play is _vocoded else tuned
+        part = play(rng, piece, able[rng.integers(len(able))])[:frames]
         sounding = np.repeat(np.resize(rng.random(8) < rng.choice([0.6, 0.8, 1.0]), piece.bars + 1), bar)
-        part = part[:frames] * np.convolve(sounding, np.ones(FADE_FRAMES) / FADE_FRAMES, "same")[:frames]
-        y += placed(rng, part.astype(np.float32), frames) * 10 ** (rng.normal(0, 3) / 20)
+        sounding = np.convolve(sounding, np.ones(FADE_FRAMES) / FADE_FRAMES, "same")
+        y += placed(rng, (part * sounding[: len(part)]).astype(np.float32), frames) * 10 ** (rng.normal(0, 3) / 20)
     return np.asarray(y * (PEAK / max(1e-9, np.abs(y).max())), dtype=np.float32)
 
 
@@ -139,21 +157,64 @@ def _phrases(rng: np.random.Generator, piece: Piece, singer: Singer) -> Audio:
     return y
 
 
+def _melody(rng: np.random.Generator, piece: Piece, singer: Singer) -> Audio:
+    """Notes of the scale, each sung on one steady pitch, as hard tuning makes them."""
+    y, at, degree = _room(piece), 0.0, int(rng.integers(0, 8))
+    while at < 4 * piece.bars:
+        beats = float(rng.choice([0.25, 0.5, 0.5, 1, 1, 2]))
+        degree = int(np.clip(degree + rng.integers(-2, 3), -3, 12))
+        held = beats * piece.beat_seconds
+        if rng.random() < 0.85:
+            # long enough to last at any pitch that it is played at
+            sample = singer.sample(rng, held * 2 ** (SEMITONES / 12)).at(piece.pitch(degree) + 12)
+            _add(y, at * piece.beat_seconds * RATE_HZ, faded(sample, int(held * RATE_HZ)))
+        at += beats
+    return y
+
+
+def _vocoded(rng: np.random.Generator, piece: Piece, singer: Singer) -> Audio:
+    """A melody or chords of a synthesizer, with the voice's vowels."""
+    carrier = (lead, lead, chords)[rng.integers(3)](rng, piece)
+    return vocoder(singer.stretch(rng, len(carrier)), carrier, int(rng.choice([12, 20, 32])))
+
+
+def vocoder(voice: Audio, carrier: Audio, bands: int) -> Audio:
+    """The carrier with the voice's strength in each of so many bands of frequency; as long as the shorter of both."""
+    frames = min(len(voice), len(carrier))
+    window = torch.hann_window(VOCODER_FFT_FRAMES)
+    spectra = torch.stft(
+        torch.from_numpy(np.stack([voice[:frames], carrier[:frames]])),
+        VOCODER_FFT_FRAMES,
+        VOCODER_FFT_FRAMES // 4,
+        window=window,
+        return_complex=True,
+    )  # (2, bins, n)
+    hz = np.linspace(0, RATE_HZ / 2, spectra.shape[1])
+    low, high = np.log(VOCODER_HZ)
+    band = torch.from_numpy(np.clip((np.log(hz + 1) - low) / (high - low), 0, 0.999) * bands).long()
+    power = torch.zeros(2, bands, spectra.shape[-1]).index_add_(1, band, spectra.abs().square())
+    least = 1e-4 * power[1].amax()  # what the carrier lacks is not made up from noise
+    gain = (power[0] / (power[1] + least)).sqrt()[band]  # (bins, n)
+    shaped: Audio = torch.istft(spectra[1] * gain, VOCODER_FFT_FRAMES, window=window, length=frames).numpy()
+    return shaped
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("voices", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--count", type=int, default=150)
+    parser.add_argument("voices", type=Path, nargs="+")
+    parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=45.0)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     singers = [
         Singer(path)
-        for path in sorted(options.voices.iterdir())
-        if path.suffix in AUDIO_EXTENSIONS and path.with_suffix(".json").exists()
+        for folder in options.voices
+        for path in sorted(folder.iterdir())
+        if path.suffix in AUDIO_EXTENSIONS
     ]
-    if not singers:
-        parser.error(f"{options.voices}: no <singer>.wav with a <singer>.json beside it")
+    if not any(singer.tuned for singer in singers):
+        parser.error(f"{options.voices[0]}: no <singer>.wav with a <singer>.json beside it")
     options.out.mkdir(parents=True, exist_ok=True)
     for number in range(options.count):
         path = options.out / f"sampled_{number:04d}.flac"

@@ -94,16 +94,14 @@ def render(rng: np.random.Generator, seconds: float) -> Audio:
     piece = Piece(rng, seconds)
     parts = [
         part(rng, piece)
-        for part in rng.permutation(np.array([_arpeggio, _arpeggio, _lead, _chords], dtype=object))[
-            : rng.integers(2, 4)
-        ]
+        for part in rng.permutation(np.array([arpeggio, arpeggio, lead, chords], dtype=object))[: rng.integers(2, 4)]
     ]
     frames = int(seconds * RATE_HZ)
     y = sum(placed(rng, part[:frames], frames) * 10 ** (rng.normal(0, 3) / 20) for part in parts)
     return np.asarray(y * (PEAK / np.abs(y).max()), dtype=np.float32)
 
 
-def _arpeggio(rng: np.random.Generator, piece: Piece) -> Audio:
+def arpeggio(rng: np.random.Generator, piece: Piece) -> Audio:
     patch, octave = Patch(rng, sustained=False), 12 * int(rng.integers(0, 3))
     step_frames = int(piece.beat_seconds * RATE_HZ / rng.choice([2, 3, 4]))
     steps = int(4 * piece.beat_seconds * RATE_HZ / step_frames)
@@ -125,7 +123,7 @@ def _arpeggio(rng: np.random.Generator, piece: Piece) -> Audio:
     return y
 
 
-def _lead(rng: np.random.Generator, piece: Piece) -> Audio:
+def lead(rng: np.random.Generator, piece: Piece) -> Audio:
     patch, glide_seconds = Patch(rng, sustained=True), rng.choice([0.005, 0.05, 0.15])
     y, degree = np.zeros(int((4 * piece.bars + 8) * piece.beat_seconds * RATE_HZ), np.float32), int(rng.integers(7, 15))
     at, last = 0.0, float(piece.pitch(degree))
@@ -145,7 +143,7 @@ def _lead(rng: np.random.Generator, piece: Piece) -> Audio:
     return y
 
 
-def _chords(rng: np.random.Generator, piece: Piece) -> Audio:
+def chords(rng: np.random.Generator, piece: Piece) -> Audio:
     patch, held = Patch(rng, sustained=True), int(4 * piece.beat_seconds * RATE_HZ)
     octave = 12 * int(rng.integers(0, 2))
 
