@@ -1,12 +1,14 @@
 """Render arpeggios, leads, chords and gated pads of synthesizers: accompaniment that a network mistakes for a voice.
 
-    python recipes/synthesizers.py data/synthesizers --count 120 --seconds 45
+    python recipes/synthesizers.py data/synthesizers --count 220 --seconds 45
+    python recipes/synthesizers.py data/swarms --count 80 --kinds swarm swarm arpeggio lead
 
 Each file, synth_0000.flac and on, is drawn from --seed and its number alone. A sound is a sum of harmonics below the
 Nyquist frequency, as a subtractive synthesizer's filter would leave them; then come gate, echo and reverberation.
 """
 
 import argparse
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +24,7 @@ HIGHEST_HZ = 16_000
 INAUDIBLE = 3e-3  # strength of a harmonic, the first having 1
 MODES = ((0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 9, 10), (0, 1, 3, 5, 7, 8, 10))
 PEAK = 0.9
+KINDS = ("arpeggio", "arpeggio", "lead", "chords")  # of the parts of a piece
 
 Audio = NDArray[np.float32]
 
@@ -89,13 +92,10 @@ class Piece:
         return [self.pitch(self._degrees[bar % 4] + step) for step in (0, 2, 4, 7)]
 
 
-def render(rng: np.random.Generator, seconds: float) -> Audio:
-    """One piece, (frames, 2): two or three parts over one progression of chords."""
+def render(rng: np.random.Generator, seconds: float, kinds: Sequence[str] = KINDS) -> Audio:
+    """One piece, (frames, 2): two or three parts of these kinds over one progression of chords."""
     piece = Piece(rng, seconds)
-    parts = [
-        part(rng, piece)
-        for part in rng.permutation(np.array([arpeggio, arpeggio, lead, chords], dtype=object))[: rng.integers(2, 4)]
-    ]
+    parts = [PARTS[kind](rng, piece) for kind in rng.permutation(np.array(kinds, dtype=object))[: rng.integers(2, 4)]]
     frames = int(seconds * RATE_HZ)
     y = sum(placed(rng, part[:frames], frames) * 10 ** (rng.normal(0, 3) / 20) for part in parts)
     return np.asarray(y * (PEAK / np.abs(y).max()), dtype=np.float32)
@@ -163,6 +163,41 @@ def chords(rng: np.random.Generator, piece: Piece) -> Audio:
     return y
 
 
+def swarm(rng: np.random.Generator, piece: Piece) -> Audio:
+    """Chords of many voices out of tune, in a band of frequencies, which swell in the rhythm of the piece."""
+    held, octave, tuning = int(4 * piece.beat_seconds * RATE_HZ), 12 * int(rng.integers(0, 2)), rng.uniform(8, 60)
+    patches = [Patch(rng, sustained=True) for _ in range(rng.integers(4, 8))]
+    for patch in patches:
+        vars(patch).update(vars(patches[0]) | {"detune_cents": 0.0, "vibrato_hz": patch.vibrato_hz})
+    cents = rng.normal(0, tuning / 2, len(patches))
+
+    @cache
+    def note(key: int) -> Audio:
+        late = rng.integers(0, RATE_HZ // 100, len(patches))  # so that their phases differ
+        voices = [
+            patch.play(np.full(held + held // 4 + 441, key + octave + c / 100, np.float32), held)[n:][
+                : held + held // 4
+            ]
+            for patch, c, n in zip(patches, cents, late, strict=True)
+        ]
+        return np.sum(voices, 0)
+
+    y = np.zeros((piece.bars + 1) * held, np.float32)
+    size = int(rng.integers(2, 5))
+    for bar in range(piece.bars):
+        for key in piece.chord(bar)[:size]:
+            y[bar * held : bar * held + held + held // 4] += note(key)
+    hz = np.fft.rfftfreq(len(y), 1 / RATE_HZ)
+    low_hz = np.exp(rng.uniform(np.log(80), np.log(700)))
+    y = np.fft.irfft(np.fft.rfft(y) / np.hypot(1, low_hz / np.maximum(hz, 1)) ** 2, len(y)).astype(np.float32)
+    beats = np.arange(len(y)) / (piece.beat_seconds * RATE_HZ)
+    swell = 1 - rng.uniform(0, 0.9) * (0.5 + 0.5 * np.cos(2 * np.pi * beats * rng.choice([0.5, 1, 2, 4])))
+    return np.asarray(y * swell, dtype=np.float32)
+
+
+PARTS = {"arpeggio": arpeggio, "lead": lead, "chords": chords, "swarm": swarm}
+
+
 def placed(rng: np.random.Generator, x: Audio, frames: int) -> Audio:
     """A mono part as (frames, 2): its place, and perhaps echo and reverberation."""
     y = torch.zeros(2, augment.fast_length(frames))
@@ -184,12 +219,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=120)
     parser.add_argument("--seconds", type=float, default=45.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", nargs="+", choices=PARTS, default=KINDS, help="of which a piece has two or three")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     for number in range(options.count):
         path = options.out / f"synth_{number:04d}.flac"
         if not path.exists():
-            audio = render(np.random.default_rng((options.seed, number)), options.seconds)
+            audio = render(np.random.default_rng((options.seed, number)), options.seconds, options.kinds)
             soundfile.write(path, audio, RATE_HZ, subtype="PCM_16")
             print(path, flush=True)
 

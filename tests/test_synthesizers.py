@@ -38,6 +38,38 @@ def test_the_filter_takes_what_lies_above_it():
     assert dark[2000:].sum() / dark.sum() < 0.05 * bright[2000:].sum() / bright.sum()
 
 
+def test_a_swarm_sounds_around_the_notes_of_its_chords():
+    rng = np.random.default_rng(4)
+    piece = synthesizers.Piece(rng, 3.0)
+    bar = synthesizers.swarm(rng, piece)[: int(4 * piece.beat_seconds * 44_100)]
+    spectrum = np.abs(np.fft.rfft(bar * np.hanning(len(bar))))
+    hz = np.fft.rfftfreq(len(bar), 1 / 44_100)
+    near = np.zeros(len(hz), bool)
+    for key in piece.chord(0):
+        for harmonic in range(1, 41):
+            for octave in (0, 12):
+                away = 12 * np.log2(np.maximum(hz, 1) / (harmonic * 440 * 2 ** ((key + octave - 69) / 12)))
+                near |= np.abs(away) < 0.7
+    strongest = spectrum**2 > 1e-3 * (spectrum**2).max()
+    assert (spectrum[near] ** 2).sum() > 0.9 * (spectrum**2).sum()
+    assert strongest.sum() > 20  # not one tone a note
+    assert near[hz < 600].mean() < 0.7  # by chance it would be so much
+
+
+def test_a_piece_has_the_kinds_of_parts_that_are_asked_for():
+    heard = []
+    parts = synthesizers.render.__globals__["PARTS"]
+    original = dict(parts)
+    try:
+        parts.update(
+            {name: lambda rng, piece, name=name: heard.append(name) or np.ones(99, np.float32) for name in parts}
+        )
+        synthesizers.render(np.random.default_rng(0), 1.0, ("lead", "swarm"))
+    finally:
+        parts.update(original)
+    assert sorted(heard) == ["lead", "swarm"]
+
+
 def test_a_file_depends_on_seed_and_number_only(tmp_path, monkeypatch):
     def files(name, count):
         monkeypatch.setattr(sys, "argv", ["", str(tmp_path / name), "--count", str(count), "--seconds", "3"])
