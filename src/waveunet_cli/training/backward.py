@@ -138,36 +138,34 @@ class Down(torch.autograd.Function):
 class Up(torch.autograd.Function):
     """Upsample, concatenate, convolve, LeakyReLU, with the folded kernels of `WaveUNet.up_kernel`.
 
-    (B, in, 1, n), (B, out, 1, s) → (B, out, 1, 2n − taps)
+    (B, in, 1, n), the skip (B, out, 1, 2n − 1) → (B, out, 1, 2n − taps)
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, skip: Tensor, coarse: Tensor, bias: Tensor, fine: Tensor) -> Tensor:
         frames = 2 * x.shape[-1] - fine.shape[-1]
-        near = crop(skip, frames + fine.shape[-1] - 1).contiguous(memory_format=torch.channels_last)
-        y = F.conv2d(near, fine)
+        skip = skip.contiguous(memory_format=torch.channels_last)
+        y = F.conv2d(skip, fine)
         rows = F.conv2d(x, coarse, bias, padding=(0, 1))  # (B, 2·out, 1, n'): frames 2i − 2 and 2i − 1
         y += ungroup(rows, 2)[..., 2 : 2 + frames]
         F.leaky_relu_(y, SLOPE)
-        ctx.save_for_backward(x, near, coarse, fine, y)
-        ctx.rows, ctx.skip_shape = rows.shape[-1], skip.shape
+        ctx.save_for_backward(x, skip, coarse, fine, y)
+        ctx.rows = rows.shape[-1]
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        x, near, coarse, fine, y = ctx.saved_tensors
+        x, skip, coarse, fine, y = ctx.saved_tensors
         grad = torch.ops.aten.leaky_relu_backward(grad, y, SLOPE, True)
         frames = grad.shape[-1]
         padded = F.pad(grad, (2, 2 * ctx.rows - 2 - frames))
         rows = group(padded, 2).contiguous(memory_format=torch.channels_last)  # (B, 2·out, 1, n')
-        before = (ctx.skip_shape[-1] - near.shape[-1]) // 2
-        skip = F.pad(input_gradient(near.shape, fine, grad), (before, ctx.skip_shape[-1] - near.shape[-1] - before))
         return (
             input_gradient(x.shape, coarse, rows, padding=1),
-            skip,
+            input_gradient(skip.shape, fine, grad),
             kernel_gradient(F.pad(x, (1, 1)), rows, coarse.shape[-1]),
             rows.sum((0, 2, 3)),
-            kernel_gradient(near, grad, fine.shape[-1]),
+            kernel_gradient(skip, grad, fine.shape[-1]),
         )
 
 
