@@ -8,14 +8,13 @@ VOICES are folders of <singer>.wav (or .ogg, .flac). With <singer>.json beside i
 --seed and its number alone.
 """
 
-import argparse
 import json
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
-from synthesizers import PEAK, RATE_HZ, Audio, Piece, chords, lead, placed
+from synthesizers import PEAK, RATE_HZ, Audio, Piece, chords, lead, options_of, placed, write_files
 
 from waveunet_cli.audio import AUDIO_EXTENSIONS
 
@@ -200,12 +199,8 @@ def vocoder(voice: Audio, carrier: Audio, bands: int) -> Audio:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
+    parser = options_of(__doc__, count=200)
     parser.add_argument("voices", type=Path, nargs="+")
-    parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=45.0)
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     singers = [
         Singer(path)
@@ -215,13 +210,7 @@ def main() -> None:
     ]
     if not any(singer.tuned for singer in singers):
         parser.error(f"{options.voices[0]}: no <singer>.wav with a <singer>.json beside it")
-    options.out.mkdir(parents=True, exist_ok=True)
-    for number in range(options.count):
-        path = options.out / f"sampled_{number:04d}.flac"
-        if not path.exists():
-            audio = render(np.random.default_rng((options.seed, number)), singers, options.seconds)
-            soundfile.write(path, audio, RATE_HZ, subtype="PCM_16")
-            print(path, flush=True)
+    write_files(options, "sampled", lambda rng: render(rng, singers, options.seconds))
 
 
 if __name__ == "__main__":

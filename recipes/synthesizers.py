@@ -8,7 +8,7 @@ Nyquist frequency, as a subtractive synthesizer's filter would leave them; then 
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -171,13 +171,13 @@ def swarm(rng: np.random.Generator, piece: Piece) -> Audio:
         vars(patch).update(vars(patches[0]) | {"detune_cents": 0.0, "vibrato_hz": patch.vibrato_hz})
     cents = rng.normal(0, tuning / 2, len(patches))
 
+    latest, lasting = RATE_HZ // 100, held + held // 4
+
     @cache
     def note(key: int) -> Audio:
-        late = rng.integers(0, RATE_HZ // 100, len(patches))  # so that their phases differ
+        late = rng.integers(0, latest, len(patches))  # so that their phases differ
         voices = [
-            patch.play(np.full(held + held // 4 + 441, key + octave + c / 100, np.float32), held)[n:][
-                : held + held // 4
-            ]
+            patch.play(np.full(lasting + latest, key + octave + c / 100, np.float32), held)[n : n + lasting]
             for patch, c, n in zip(patches, cents, late, strict=True)
         ]
         return np.sum(voices, 0)
@@ -186,7 +186,7 @@ def swarm(rng: np.random.Generator, piece: Piece) -> Audio:
     size = int(rng.integers(2, 5))
     for bar in range(piece.bars):
         for key in piece.chord(bar)[:size]:
-            y[bar * held : bar * held + held + held // 4] += note(key)
+            y[bar * held : bar * held + lasting] += note(key)
     hz = np.fft.rfftfreq(len(y), 1 / RATE_HZ)
     low_hz = np.exp(rng.uniform(np.log(80), np.log(700)))
     y = np.fft.irfft(np.fft.rfft(y) / np.hypot(1, low_hz / np.maximum(hz, 1)) ** 2, len(y)).astype(np.float32)
@@ -213,21 +213,31 @@ def placed(rng: np.random.Generator, x: Audio, frames: int) -> Audio:
     return stereo
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options_of(description: str | None, count: int) -> argparse.ArgumentParser:
+    """What every script that renders such files is asked; `write_files` takes it."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--count", type=int, default=120)
+    parser.add_argument("--count", type=int, default=count)
     parser.add_argument("--seconds", type=float, default=45.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kinds", nargs="+", choices=PARTS, default=KINDS, help="of which a piece has two or three")
-    options = parser.parse_args()
+    return parser
+
+
+def write_files(options: argparse.Namespace, prefix: str, render: Callable[[np.random.Generator], Audio]) -> None:
+    """Render the files that are not there yet, each from a generator of its own."""
     options.out.mkdir(parents=True, exist_ok=True)
     for number in range(options.count):
-        path = options.out / f"synth_{number:04d}.flac"
+        path = options.out / f"{prefix}_{number:04d}.flac"
         if not path.exists():
-            audio = render(np.random.default_rng((options.seed, number)), options.seconds, options.kinds)
-            soundfile.write(path, audio, RATE_HZ, subtype="PCM_16")
+            soundfile.write(path, render(np.random.default_rng((options.seed, number))), RATE_HZ, subtype="PCM_16")
             print(path, flush=True)
+
+
+def main() -> None:
+    parser = options_of(__doc__, count=120)
+    parser.add_argument("--kinds", nargs="+", choices=PARTS, default=KINDS, help="of which a piece has two or three")
+    options = parser.parse_args()
+    write_files(options, "synth", lambda rng: render(rng, options.seconds, options.kinds))
 
 
 if __name__ == "__main__":

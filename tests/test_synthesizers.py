@@ -56,17 +56,12 @@ def test_a_swarm_sounds_around_the_notes_of_its_chords():
     assert near[hz < 600].mean() < 0.7  # by chance it would be so much
 
 
-def test_a_piece_has_the_kinds_of_parts_that_are_asked_for():
+def test_a_piece_has_the_kinds_of_parts_that_are_asked_for(monkeypatch):
     heard = []
     parts = synthesizers.render.__globals__["PARTS"]
-    original = dict(parts)
-    try:
-        parts.update(
-            {name: lambda rng, piece, name=name: heard.append(name) or np.ones(99, np.float32) for name in parts}
-        )
-        synthesizers.render(np.random.default_rng(0), 1.0, ("lead", "swarm"))
-    finally:
-        parts.update(original)
+    for name in parts:
+        monkeypatch.setitem(parts, name, lambda rng, piece, name=name: heard.append(name) or np.ones(99, np.float32))
+    synthesizers.render(np.random.default_rng(0), 1.0, ("lead", "swarm"))
     assert sorted(heard) == ["lead", "swarm"]
 
 
