@@ -21,6 +21,10 @@ VALID = [
     replace(TINY, levels=1, down_taps=15, up_taps=5, upsampling="learned", channels=2, sources=FOUR, residual="other"),
     replace(TINY, levels=4, down_taps=3, up_taps=1, channels=2),
 ]
+MASKED = [
+    replace(TINY, output="masked"),
+    replace(TINY, output="masked", levels=3, upsampling="learned", channels=2, sources=FOUR, residual="other"),
+]
 
 
 def network_of(config: WaveUNetConfig, seed: int = 0) -> WaveUNet:

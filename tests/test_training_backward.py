@@ -1,10 +1,8 @@
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
 
-from small_models import VALID, network_of
+from small_models import MASKED, VALID, network_of
 from waveunet_cli.config import WaveUNetConfig
 from waveunet_cli.network import WaveUNet
 from waveunet_cli.training import backward
@@ -18,7 +16,7 @@ def gradients(network: WaveUNet, compute: object, mixture: Tensor, truth: Tensor
     return y.detach(), {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("config", [replace(c, padding="valid") for c in VALID])
+@pytest.mark.parametrize("config", [*VALID, *MASKED], ids=str)
 @pytest.mark.parametrize("hop_frames", [1, 50])
 def test_gives_the_samples_and_gradients_of_autograd(config: WaveUNetConfig, hop_frames: int) -> None:
     network = network_of(config).requires_grad_(True)

@@ -18,6 +18,7 @@ window; they were added s + o − s' frames before. The first frame that leaves 
 the first `context` frames of the stream, so with `context` zeros in front it is the song's first.
 """
 
+from dataclasses import replace
 from typing import NamedTuple, cast
 
 import torch
@@ -25,7 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from waveunet_cli.errors import ConfigError
+from waveunet_cli.masks import MaskedStream
 from waveunet_cli.network import SLOPE, UpKernel, WaveUNet, as_2d
+from waveunet_cli.windows import Stream
 
 BLOCK_FRAMES = 131_072  # the fastest of 32 Ki … 256 Ki on the CPUs tried
 CHUNK_FRAMES = 32_768  # of a layer, computed and activated while they are in the cache; even
@@ -105,7 +108,10 @@ class _UpKernel:
 
 
 class CarriedStream:
-    """One window without end: (B, C, t) → (B, S, C, t'), computed a block at a time, without autograd."""
+    """One window without end: (B, C, t) → (B, S, C, t'), computed a block at a time, without autograd.
+
+    What leaves the layers; masks are `CarriedNetwork.stream`'s.
+    """
 
     def __init__(self, network: "CarriedNetwork", size: int = 1) -> None:
         """`size` is B: how many signals run side by side, each with lines of its own."""
@@ -189,7 +195,7 @@ class CarriedNetwork:
         config = network.config
         if config.padding != "valid":
             raise ConfigError("a network that pads with zeros has no stream of its own; run it in windows")
-        window = config.window(1)
+        window = replace(config, output="difference").window(1)  # of the layers, without what masks need
         self._network = network
         self._dtype = dtype
         self.step = 2**config.levels
@@ -226,6 +232,11 @@ class CarriedNetwork:
                 for conv in (cast(nn.Conv1d, module) for module in [*network.down, network.bottleneck])
             ]
             self._up = [_UpKernel(network.up_kernel(level), dtype) for level in range(levels)]
+
+    def stream(self, size: int = 1) -> Stream:
+        """A stream of `size` signals side by side that gives what the whole network does."""
+        stream, config = CarriedStream(self, size), self._network.config
+        return MaskedStream(stream, config.window(1).alignment) if config.output == "masked" else stream
 
     def new_lines(self) -> _Lines:
         """The state of a signal of which nothing was seen yet."""

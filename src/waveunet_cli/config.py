@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from waveunet_cli.errors import ConfigError
+from waveunet_cli.geometry import MASK_HOP_FRAMES as HOP
 from waveunet_cli.geometry import Window, same_window, valid_window
 
 VOICE = ("accompaniment", "vocals")
@@ -36,7 +37,8 @@ class WaveUNetConfig:
     up_taps          taps of the convolutions on the way up
     padding          "valid": no padding, needs context; "same": zero-padded inside
     upsampling       "linear": midpoints; "learned": a weighted mean of the two neighbours, per channel
-    output           "direct": one output per source; "difference": the last source is what remains
+    output           "direct": one output per source; "difference": the last source is what remains; "masked": as
+                     "difference", then ratio masks, which no paper's variant has (see masks.py; not with "same")
     activation       of the output: "tanh", as in the paper, or "linear"
     window_frames    output frames of one window in training, rounded up to what the geometry allows
     residual         the source that receives what lies above the model's Nyquist frequency
@@ -53,7 +55,7 @@ class WaveUNetConfig:
     up_taps: int = 5
     padding: Literal["same", "valid"] = "same"
     upsampling: Literal["linear", "learned"] = "linear"
-    output: Literal["direct", "difference"] = "direct"
+    output: Literal["direct", "difference", "masked"] = "direct"
     activation: Literal["tanh", "linear"] = "tanh"
     window_frames: int = 16_384
     residual: str = "accompaniment"
@@ -63,7 +65,7 @@ class WaveUNetConfig:
         for field, allowed in (
             ("padding", ("same", "valid")),
             ("upsampling", ("linear", "learned")),
-            ("output", ("direct", "difference")),
+            ("output", ("direct", "difference", "masked")),
             ("activation", ("tanh", "linear")),
             ("channels", (1, 2)),
         ):
@@ -73,13 +75,15 @@ class WaveUNetConfig:
             value = getattr(self, field)
             if type(value) is not int or value < 1:
                 raise ConfigError(f"{field} must be a whole number of at least 1, found {value!r}")
+        if self.output == "masked" and self.padding == "same":
+            raise ConfigError('output "masked" needs padding "valid": spectra need frames on both sides of a window')
         if self.down_taps % 2 == 0 or self.up_taps % 2 == 0:
             raise ConfigError(f"taps must be odd, found down_taps={self.down_taps}, up_taps={self.up_taps}")
 
     @property
     def additive(self) -> bool:
         """Whether the stems sum to the mixture by construction."""
-        return self.output == "difference"
+        return self.output != "direct"
 
     def window(self, min_hop_frames: int | None = None) -> Window:
         """The window that keeps at least `min_hop_frames` frames; by default the paper's own.
@@ -88,12 +92,13 @@ class WaveUNetConfig:
         """
         if self.padding == "same":
             return same_window(self.levels, self.window_frames)
-        return valid_window(
-            self.levels,
-            self.down_taps,
-            self.up_taps,
-            self.window_frames if min_hop_frames is None else min_hop_frames,
-        )
+        hop = self.window_frames if min_hop_frames is None else min_hop_frames
+        if self.output != "masked":
+            return valid_window(self.levels, self.down_taps, self.up_taps, hop)
+        step = max(2**self.levels, HOP)  # so that all windows' spectra begin at the same frames
+        hop = max(1, -(-hop // step)) * step
+        inside = valid_window(self.levels, self.down_taps, self.up_taps, hop + 2 * HOP)
+        return Window(inside.context + HOP, inside.output - 2 * HOP, hop, step)
 
 
 M1 = WaveUNetConfig()

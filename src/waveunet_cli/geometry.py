@@ -22,6 +22,8 @@ from dataclasses import dataclass
 
 from waveunet_cli.errors import ConfigError
 
+MASK_HOP_FRAMES = 2048  # from one short-time spectrum to the next, see masks.py
+
 
 @dataclass(frozen=True)
 class Window:

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from waveunet_cli.config import WaveUNetConfig
+from waveunet_cli.masks import masked_window
 
 SLOPE = 0.2  # of the LeakyReLU below zero
 
@@ -105,7 +106,13 @@ class WaveUNet(nn.Module):
             x = F.leaky_relu_(up(level, x, skips.pop()), SLOPE)
 
         features = x.squeeze(2)  # (B, F_c, t − 2·context)
-        return self.sources_of(crop(mixture, features.shape[-1]), features)
+        return self.finish(mixture, features)
+
+    def finish(self, mixture: Tensor, features: Tensor) -> Tensor:
+        """What follows the last level: a window (B, C, t) and its features (B, F_c, t') → (B, S, C, t'')."""
+        mixture = crop(mixture, features.shape[-1])
+        estimates = self.sources_of(mixture, features)
+        return masked_window(mixture, estimates) if self.config.output == "masked" else estimates
 
     def sources_of(self, mixture: Tensor, features: Tensor) -> Tensor:
         """The last layer: (B, C, t) and (B, F_c, t) → (B, S, C, t). Always in float32: it is cheap."""

@@ -16,7 +16,7 @@ import torch
 from waveunet_cli.audio import AudioInfo, AudioReader, Clip, StemWriter, choose_output
 from waveunet_cli.audio.read import reading_explained
 from waveunet_cli.audio.sinks import explained
-from waveunet_cli.carried import BLOCK_FRAMES, CarriedNetwork, CarriedStream
+from waveunet_cli.carried import BLOCK_FRAMES, CarriedNetwork
 from waveunet_cli.checkpoint import Config, Model
 from waveunet_cli.devices import FrugalNetwork, Placement, place
 from waveunet_cli.errors import AudioReadError, AudioWriteError, ConfigError, DeviceError
@@ -304,7 +304,7 @@ class Separator:
 
     def _new_stream(self, size: int) -> Stream:
         if self._carried is not None:
-            return CarriedStream(self._carried, size)
+            return self._carried.stream(size)
         return WindowedStream(self._frugal, self._window, len(self.model.config.sources), self._batch)
 
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waveunet_cli.network import SLOPE, WaveUNet, as_2d, crop
+from waveunet_cli.network import SLOPE, WaveUNet, as_2d
 
 
 def kernel_gradient(x: Tensor, grad: Tensor, taps: int) -> Tensor:
@@ -182,7 +182,7 @@ def forward(network: WaveUNet, mixture: Tensor) -> Tensor:
         kernel = network.up_kernel(level)
         x = Up.apply(x, skips.pop(), *kernel)  # type: ignore[no-untyped-call]
     features = x.squeeze(2)  # (B, F_c, t − 2·context)
-    return network.sources_of(crop(mixture, features.shape[-1]), features)
+    return network.finish(mixture, features)
 
 
 def _kept_frames(network: WaveUNet, frames: int) -> list[int]:

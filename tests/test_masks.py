@@ -1,0 +1,98 @@
+"""Ratio masks: shares of the mixture, the same in one window, in windows and in a stream."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from small_models import MASKED, TINY, Windowed, model_of, network_of
+from test_streams import EXAMPLES, assert_same, noise, through, whole, windowed
+from waveunet_cli import Separator
+from waveunet_cli.carried import CarriedNetwork
+from waveunet_cli.checkpoint import Model
+from waveunet_cli.config import M5, WaveUNetConfig
+from waveunet_cli.errors import ConfigError
+from waveunet_cli.geometry import MASK_HOP_FRAMES as HOP
+from waveunet_cli.masks import masked_window
+
+NETWORKS = [network_of(config) for config in MASKED]
+
+
+def test_the_formula() -> None:
+    x, y = noise(2, 2, 5 * HOP), noise(2, 3, 2, 5 * HOP, seed=1)
+    window = torch.hann_window(2 * HOP).sqrt()
+
+    def spectra(signal: torch.Tensor) -> torch.Tensor:  # (…, t) → (…, bins, n)
+        flat = torch.stft(signal.reshape(-1, 5 * HOP), 2 * HOP, HOP, window=window, center=False, return_complex=True)
+        return flat.reshape(*signal.shape[:-1], *flat.shape[-2:])
+
+    strength = spectra(y).abs().square().sum(2, keepdim=True).sqrt()  # over channels
+    masked = spectra(x)[:, None] * strength / strength.sum(1, keepdim=True)
+    frames = torch.fft.irfft(masked.transpose(-1, -2)) * window  # (B, S, C, n, 2·HOP)
+    expected = torch.zeros(2, 3, 2, 5 * HOP)
+    for n in range(4):
+        expected[..., n * HOP : (n + 2) * HOP] += frames[..., n, :]
+    assert_same(masked_window(x, y), expected[..., HOP:-HOP])
+
+
+def test_sources_sum_to_the_mixture_and_take_all_of_it_alone() -> None:
+    x, y = noise(1, 2, 6 * HOP), noise(1, 4, 2, 6 * HOP, seed=1)
+    assert_same(masked_window(x, y).sum(1), x[..., HOP:-HOP])
+    y[:, 1:] = 0
+    found = masked_window(x, y)
+    torch.testing.assert_close(found[:, 0], x[..., HOP:-HOP], atol=1e-4, rtol=0)
+    assert found[:, 1:].abs().max() < 1e-4
+
+
+def test_silence_stays_silent_and_has_gradients() -> None:
+    y = noise(1, 2, 1, 4 * HOP).requires_grad_()
+    assert not masked_window(torch.zeros(1, 1, 4 * HOP), y).any()
+    silence = torch.zeros_like(y).requires_grad_()
+    masked_window(noise(1, 1, 4 * HOP), silence).square().sum().backward()
+    assert silence.grad is not None
+    assert silence.grad.isfinite().all()
+
+
+@EXAMPLES
+@given(
+    st.sampled_from(NETWORKS),
+    st.integers(0, 5 * HOP),
+    st.lists(st.integers(0, 3 * HOP), min_size=1, max_size=3).filter(lambda sizes: sum(sizes) > 99),
+    st.integers(1, 2 * HOP),
+    st.integers(1, 2),
+)
+def test_neither_windows_nor_blocks_show(network, frames, cuts, hop, size):  # type: ignore[no-untyped-def]
+    x = noise(size, network.config.channels, frames)
+    expected = whole(network, x)
+    assert_same(through(windowed(network, hop, 2), x, cuts), expected)
+    assert_same(through(CarriedNetwork(network, block_frames=hop).stream(size), x, cuts), expected)
+
+
+def test_twelve_levels() -> None:
+    network = network_of(replace(M5, filters=2, output="masked"))
+    x = noise(1, 2, 20_000)
+    expected = whole(network, x)
+    assert_same(through(windowed(network, 8192), x, (7001,)), expected)
+    assert_same(through(CarriedNetwork(network).stream(), x, (9001,)), expected)
+
+
+@pytest.mark.parametrize("config", MASKED, ids=str)
+def test_a_separator_gives_the_same_on_either_path(config: WaveUNetConfig) -> None:
+    model = model_of(config)
+    song = np.random.default_rng(0).standard_normal((3 * HOP + 5, 2)).astype(np.float32)
+    carried = Separator(model, "cpu", "float32").separate(song, config.sample_rate)
+    windows = Separator(Model("windows", config, Windowed(network_of(config))), "cpu", "float32").separate(
+        song, config.sample_rate
+    )
+    for stem, audio in carried.items():
+        assert audio.shape == song.shape
+        np.testing.assert_allclose(audio, windows[stem], atol=1e-5)
+    np.testing.assert_allclose(sum(carried.values()), song, atol=1e-5)
+
+
+def test_padded_networks_cannot_be_masked() -> None:
+    with pytest.raises(ConfigError, match="needs padding"):
+        replace(TINY, output="masked", padding="same")
