@@ -1,5 +1,5 @@
-"""Play voices as a sampler does, chopped into patterns, frozen into chords or drones, tuned to melodies or as phrases
-that come back; or let them speak through a vocoder. Then a gate or a low-pass may follow.
+"""Play voices as a sampler does, chopped into patterns, frozen into chords, tuned to melodies or as phrases that come
+back; or let them speak through a vocoder.
 
     python recipes/sampler.py data/sampled VOICES MORE… --count 200 --seconds 45
 
@@ -20,7 +20,6 @@ from waveunet_cli.audio import AUDIO_EXTENSIONS
 
 SEMITONES = 9  # a sample is played at most so far from where it was sung
 FADE_FRAMES = 400
-LOW_PASS_HZ = (900.0, 5000.0)
 VOCODER_FFT_FRAMES, VOCODER_HZ = 1024, (80.0, 14_000.0)
 
 
@@ -56,18 +55,13 @@ class Sample:
     def __init__(self, audio: Audio, f0_hz: float) -> None:
         self.audio, self.f0_hz = audio, f0_hz
 
-    def at(self, key: float, bend: float = 0.0) -> Audio:
-        """Played faster or slower for its pitch to be MIDI key `key`, or octaves from it if that is too far.
-
-        It glides from there by `bend` semitones, evenly from its start to its end.
-        """
+    def at(self, key: float) -> Audio:
+        """Played faster or slower for its pitch to be MIDI key `key`, or octaves from it if that is too far."""
         semitones = key - (69 + 12 * np.log2(self.f0_hz / 440))
         while abs(semitones) > SEMITONES:
             semitones -= 12 * np.sign(semitones)
-        frames = int(len(self.audio) / 2 ** ((semitones + min(bend, 0)) / 12))
-        steps = 2 ** ((semitones + np.linspace(0, bend, frames)) / 12)
-        positions = np.cumsum(steps) - steps[0]
-        positions = positions[positions < len(self.audio) - 1]
+        step = 2 ** (semitones / 12)
+        positions = np.arange(0, len(self.audio) - 1, step)
         return np.interp(positions, np.arange(len(self.audio)), self.audio).astype(np.float32)
 
 
@@ -101,13 +95,9 @@ def render(rng: np.random.Generator, singers: list[Singer], seconds: float) -> A
     y = np.zeros((frames, 2), np.float32)
     tuned = [singer for singer in singers if singer.tuned]
     for _ in range(rng.integers(1, 3)):
-        play = PLAYS[rng.integers(len(PLAYS))]
+        play = (_chops, _frozen_chords, _phrases, _melody, _vocoded, _vocoded)[rng.integers(6)]
         able = singers if play is _vocoded else tuned
         part = play(rng, piece, able[rng.integers(len(able))])[:frames]
-        if rng.random() < 0.35:
-            part = _gated(rng, piece, part)
-        if rng.random() < 0.4:
-            part = _low_passed(part, float(np.exp(rng.uniform(*np.log(LOW_PASS_HZ)))), int(rng.integers(2, 5)))
         sounding = np.repeat(np.resize(rng.random(8) < rng.choice([0.6, 0.8, 1.0]), piece.bars + 1), bar)
         sounding = np.convolve(sounding, np.ones(FADE_FRAMES) / FADE_FRAMES, "same")
         y += placed(rng, (part * sounding[: len(part)]).astype(np.float32), frames) * 10 ** (rng.normal(0, 3) / 20)
@@ -125,7 +115,6 @@ def _add(y: Audio, start: float, x: Audio) -> None:
 def _chops(rng: np.random.Generator, piece: Piece, singer: Singer) -> Audio:
     """Short samples in a pattern that comes back each bar, each on its note of the chord or all on one."""
     samples = [singer.sample(rng, rng.uniform(0.08, 0.7)) for _ in range(rng.integers(1, 5))]
-    bends = np.where(rng.random(len(samples)) < 0.4, rng.uniform(-16, 6, len(samples)), 0)
     step = piece.beat_seconds * RATE_HZ / rng.choice([1, 2, 2, 3, 4])
     steps = round(4 * piece.beat_seconds * RATE_HZ / step)
     which = rng.integers(len(samples), size=steps)
@@ -137,14 +126,8 @@ def _chops(rng: np.random.Generator, piece: Piece, singer: Singer) -> Audio:
         n = i % steps
         if plays[n]:
             key = piece.chord(i // steps if follows else 0)[notes[n]] + 12
-            _add(y, i * step, faded(samples[which[n]].at(key, bends[which[n]]), int(held * step)))
+            _add(y, i * step, faded(samples[which[n]].at(key), int(held * step)))
     return y
-
-
-def _drone(rng: np.random.Generator, piece: Piece, singer: Singer) -> Audio:
-    """A moment of the voice held on one note throughout."""
-    y, sample = _room(piece), singer.sample(rng, rng.uniform(0.05, 0.5))
-    return frozen(sample.at(piece.chord(0)[rng.integers(4)] + rng.choice([0, 12])), len(y))
 
 
 def _frozen_chords(rng: np.random.Generator, piece: Piece, singer: Singer) -> Audio:
@@ -174,19 +157,16 @@ def _phrases(rng: np.random.Generator, piece: Piece, singer: Singer) -> Audio:
 
 
 def _melody(rng: np.random.Generator, piece: Piece, singer: Singer) -> Audio:
-    """Notes of the scale, each sung on one steady pitch, as hard tuning makes them; it may come back every few bars."""
-    bars = min(piece.bars, int(rng.choice([1, 2, 4, piece.bars])))
-    widest, octave = int(rng.integers(1, 3)), int(rng.choice([0, 12, 12]))
+    """Notes of the scale, each sung on one steady pitch, as hard tuning makes them."""
     y, at, degree = _room(piece), 0.0, int(rng.integers(0, 8))
-    while at < 4 * bars:
+    while at < 4 * piece.bars:
         beats = float(rng.choice([0.25, 0.5, 0.5, 1, 1, 2]))
-        degree = int(np.clip(degree + rng.integers(-widest, widest + 1), -3, 12))
+        degree = int(np.clip(degree + rng.integers(-2, 3), -3, 12))
         held = beats * piece.beat_seconds
         if rng.random() < 0.85:
             # long enough to last at any pitch that it is played at
-            sample = singer.sample(rng, held * 2 ** (SEMITONES / 12)).at(piece.pitch(degree) + octave)
-            for turn in range(0, 4 * piece.bars, 4 * bars):
-                _add(y, (turn + at) * piece.beat_seconds * RATE_HZ, faded(sample, int(held * RATE_HZ)))
+            sample = singer.sample(rng, held * 2 ** (SEMITONES / 12)).at(piece.pitch(degree) + 12)
+            _add(y, at * piece.beat_seconds * RATE_HZ, faded(sample, int(held * RATE_HZ)))
         at += beats
     return y
 
@@ -216,23 +196,6 @@ def vocoder(voice: Audio, carrier: Audio, bands: int) -> Audio:
     gain = (power[0] / (power[1] + least)).sqrt()[band]  # (bins, n)
     shaped: Audio = torch.istft(spectra[1] * gain, VOCODER_FFT_FRAMES, window=window, length=frames).numpy()
     return shaped
-
-
-def _gated(rng: np.random.Generator, piece: Piece, x: Audio) -> Audio:
-    """Opened and closed, wholly or in part, in a pattern of half to eighth beats."""
-    step = int(piece.beat_seconds * RATE_HZ / rng.choice([2, 4, 4, 8]))
-    opened = np.arange(step) < rng.uniform(0.3, 0.9) * step
-    pattern = np.outer(rng.random(16) < rng.choice([0.6, 0.8, 1.0]), opened).ravel().astype(np.float32)
-    gate = np.convolve(np.resize(pattern, len(x)), np.ones(FADE_FRAMES, np.float32) / FADE_FRAMES, "same")
-    return np.asarray(x * (1 - rng.uniform(0.5, 1) * (1 - gate)), dtype=np.float32)
-
-
-def _low_passed(x: Audio, hz: float, order: int) -> Audio:
-    turned = np.fft.rfft(x) / np.hypot(1, np.fft.rfftfreq(len(x), 1 / RATE_HZ) / hz) ** order
-    return np.fft.irfft(turned, len(x)).astype(np.float32)
-
-
-PLAYS = (_chops, _chops, _frozen_chords, _drone, _phrases, _melody, _melody, _vocoded, _vocoded)
 
 
 def main() -> None:

@@ -1,9 +1,7 @@
-"""Render arpeggios, leads, chords, stabs and gated pads of synthesizers: accompaniment mistaken for a voice.
+"""Render arpeggios, leads, chords and gated pads of synthesizers: accompaniment that a network mistakes for a voice.
 
     python recipes/synthesizers.py data/synthesizers --count 220 --seconds 45
     python recipes/synthesizers.py data/swarms --count 80 --kinds swarm swarm arpeggio lead
-    python recipes/synthesizers.py data/stabs --count 60 --seed 7 --kinds stabs stabs swarm arpeggio lead
-    python recipes/synthesizers.py data/noises --count 48 --seed 9 --kinds noise noise stabs arpeggio chords
 
 Each file, synth_0000.flac and on, is drawn from --seed and its number alone. A sound is a sum of harmonics below the
 Nyquist frequency, as a subtractive synthesizer's filter would leave them; then come gate, echo and reverberation.
@@ -197,46 +195,7 @@ def swarm(rng: np.random.Generator, piece: Piece) -> Audio:
     return np.asarray(y * swell, dtype=np.float32)
 
 
-def stabs(rng: np.random.Generator, piece: Piece) -> Audio:
-    """Short chords in a pattern that comes back each bar, all through one distortion."""
-    patch, octave, size = Patch(rng, sustained=False), 12 * int(rng.integers(-1, 2)), int(rng.integers(3, 5))
-    patch.decay_seconds = float(np.exp(rng.uniform(np.log(0.1), np.log(2.0))))
-    step = int(piece.beat_seconds * RATE_HZ / rng.choice([2, 4]))
-    steps = int(4 * piece.beat_seconds * RATE_HZ / step)
-    plays, held = rng.random(steps) < rng.choice([0.3, 0.5, 0.8]), step * int(rng.integers(1, 4))
-
-    @cache
-    def chord(bar: int) -> Audio:
-        notes = [patch.play(np.full(4 * step, key + octave, np.float32), held) for key in piece.chord(bar)[:size]]
-        return np.sum(notes, 0)
-
-    y = np.zeros(piece.bars * steps * step + 4 * step, np.float32)
-    for i in range(piece.bars * steps):
-        if plays[i % steps]:
-            y[i * step : (i + 4) * step] += chord(i // steps % 4)
-    driven = np.tanh(y * (np.exp(rng.uniform(np.log(0.3), np.log(10))) / max(1e-9, np.abs(y).max())))
-    return np.asarray(driven, dtype=np.float32)
-
-
-def noise(rng: np.random.Generator, piece: Piece) -> Audio:
-    """A drum machine of noise: bursts, each in a band of its own, in a pattern of sixteen, perhaps distorted."""
-    step = int(piece.beat_seconds * RATE_HZ / rng.choice([2, 4, 4]))
-    lasting = 8 * step
-    hz, t = np.fft.rfftfreq(lasting, 1 / RATE_HZ), np.arange(lasting) / RATE_HZ
-    y = np.zeros(piece.bars * 16 * step + lasting, np.float32)
-    for _ in range(rng.integers(2, 6)):
-        low_hz, decay_seconds = np.exp(rng.uniform(np.log((30, 0.02)), np.log((3000, 0.8))))
-        high_hz = low_hz * np.exp(rng.uniform(np.log(1.5), np.log(30)))
-        band = 1 / (np.hypot(1, low_hz / np.maximum(hz, 1)) * np.hypot(1, hz / high_hz)) ** 3
-        plays, sounds = rng.random(16) < rng.choice([0.2, 0.4, 0.8]), rng.standard_normal((4, lasting))
-        bursts = np.fft.irfft(np.fft.rfft(sounds) * band, lasting) * np.exp(-t / decay_seconds)
-        bursts /= np.abs(bursts).max() + 1e-9
-        for i in np.flatnonzero(np.resize(plays, piece.bars * 16)):
-            y[i * step : i * step + lasting] += bursts[i % 4] * rng.uniform(0.7, 1)
-    return np.tanh(y * np.exp(rng.uniform(np.log(0.3), np.log(5)))).astype(np.float32)
-
-
-PARTS = {"noise": noise, "arpeggio": arpeggio, "lead": lead, "chords": chords, "swarm": swarm, "stabs": stabs}
+PARTS = {"arpeggio": arpeggio, "lead": lead, "chords": chords, "swarm": swarm}
 
 
 def placed(rng: np.random.Generator, x: Audio, frames: int) -> Audio:

@@ -41,3 +41,13 @@ def test_another_architecture_is_refused(tmp_path, monkeypatch, capsys):
         average(monkeypatch, tmp_path / "mean.safetensors", one, other)
     assert "other.safetensors: not of the architecture" in capsys.readouterr().err
     assert not (tmp_path / "mean.safetensors").exists()
+
+
+def test_masks_are_added_to_networks_that_can_have_them(tmp_path, monkeypatch, capsys):
+    difference = saved(tmp_path / "difference.safetensors", VALID[1], 1)
+    average(monkeypatch, tmp_path / "masked.safetensors", difference, "--masked")
+    assert load_checkpoint(tmp_path / "masked.safetensors").config == replace(VALID[1], output="masked")
+    direct = saved(tmp_path / "direct.safetensors", VALID[0], 1)
+    with pytest.raises(SystemExit, match="2"):
+        average(monkeypatch, tmp_path / "none.safetensors", direct, "--masked")
+    assert "direct.safetensors: no valid network of the difference kind" in capsys.readouterr().err
