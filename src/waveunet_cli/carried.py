@@ -235,8 +235,8 @@ class CarriedNetwork:
 
     def stream(self, size: int = 1) -> Stream:
         """A stream of `size` signals side by side that gives what the whole network does."""
-        stream, config = CarriedStream(self, size), self._network.config
-        return MaskedStream(stream, config.window(1).alignment) if config.output == "masked" else stream
+        stream = CarriedStream(self, size)
+        return MaskedStream(stream) if self._network.config.output == "masked" else stream
 
     def new_lines(self) -> _Lines:
         """The state of a signal of which nothing was seen yet."""

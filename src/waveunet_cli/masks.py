@@ -32,13 +32,9 @@ def masked_window(mixture: Tensor, estimates: Tensor) -> Tensor:
 class MaskedStream:
     """A stream whose estimates are masked as they come: the samples that one masked window over all of it gives."""
 
-    def __init__(self, stream: Stream, lead_frames: int) -> None:
-        """The stream is asked for `lead_frames` before the start, too. HOP are needed; whether it gives the same after
-        being shifted by so many is up to the caller.
-        """
+    def __init__(self, stream: Stream) -> None:
+        """The stream begins HOP frames before the song, as a masked window does."""
         self._stream = stream
-        self._lead = lead_frames
-        self._early = lead_frames - HOP  # frames to come of which no spectrum is made
         self._mixture: Tensor | None = None  # (B, C, t) not estimated yet
         self._both: Tensor | None = None  # mixture and estimates, (B, 1 + S, C, t), from HOP before the next output
         self._frames = self._owed = 0  # received; received and not yet returned
@@ -47,7 +43,7 @@ class MaskedStream:
         """(B, C, t) → (B, S, C, t'); t' may be 0."""
         self._frames += x.shape[-1]
         self._owed += x.shape[-1]
-        return self._mask(F.pad(x, (self._lead, 0)) if self._mixture is None else x)
+        return self._mask(F.pad(x, (HOP, 0)) if self._mixture is None else x)
 
     def flush(self) -> Tensor:
         """The rest, (B, S, C, t')."""
@@ -64,9 +60,6 @@ class MaskedStream:
         both = torch.cat([self._mixture[:, None, :, :frames], estimates], 1)
         self._mixture = self._mixture[..., frames:]
         both = both if self._both is None else torch.cat([self._both, both], -1)
-        early = min(self._early, both.shape[-1])
-        self._early -= early
-        both = both[..., early:]
         hops = max(0, both.shape[-1] // HOP - 2)
         self._both = both[..., hops * HOP :]
         y = _inside(both[..., : (hops + 2) * HOP])[..., : self._owed] if hops else estimates[..., :0]
