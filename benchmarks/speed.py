@@ -16,7 +16,7 @@ import torch
 from plain import REFERENCE_INPUT_FRAMES, PlainWaveUNet
 from torch import Tensor
 
-from waveunet_cli.carried import BLOCK_FRAMES, CarriedNetwork, CarriedStream
+from waveunet_cli.carried import BLOCK_FRAMES, CarriedNetwork
 from waveunet_cli.config import VARIANTS, WaveUNetConfig
 from waveunet_cli.devices import place
 from waveunet_cli.network import WaveUNet
@@ -79,7 +79,7 @@ def _windows(network: Callable[[Tensor], Tensor], config: WaveUNetConfig, output
 
 def _carried(network: WaveUNet, dtype: torch.dtype) -> Callable[[], float]:
     config = network.config
-    stream = CarriedStream(CarriedNetwork(network, dtype))
+    stream = CarriedNetwork(network, dtype).stream()
     blocks = max(1, round(SECONDS * config.sample_rate / BLOCK_FRAMES))
     x = 0.1 * torch.randn(1, config.channels, blocks * BLOCK_FRAMES)
 

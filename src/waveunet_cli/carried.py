@@ -18,7 +18,6 @@ window; they were added s + o − s' frames before. The first frame that leaves 
 the first `context` frames of the stream, so with `context` zeros in front it is the song's first.
 """
 
-from dataclasses import replace
 from typing import NamedTuple, cast
 
 import torch
@@ -26,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from waveunet_cli.errors import ConfigError
+from waveunet_cli.geometry import valid_window
 from waveunet_cli.masks import MaskedStream
 from waveunet_cli.network import SLOPE, UpKernel, WaveUNet, as_2d
 from waveunet_cli.windows import Stream
@@ -195,7 +195,7 @@ class CarriedNetwork:
         config = network.config
         if config.padding != "valid":
             raise ConfigError("a network that pads with zeros has no stream of its own; run it in windows")
-        window = replace(config, output="difference").window(1)  # of the layers, without what masks need
+        window = valid_window(config.levels, config.down_taps, config.up_taps, 1)  # of the layers; masks need more
         self._network = network
         self._dtype = dtype
         self.step = 2**config.levels

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from waveunet_cli.errors import ConfigError
-from waveunet_cli.geometry import MASK_HOP_FRAMES as HOP
-from waveunet_cli.geometry import Window, same_window, valid_window
+from waveunet_cli.geometry import Window, masked_window, same_window, valid_window
 
 VOICE = ("accompaniment", "vocals")
 FOUR_STEMS = ("bass", "drums", "other", "vocals")
@@ -92,13 +91,13 @@ class WaveUNetConfig:
         """
         if self.padding == "same":
             return same_window(self.levels, self.window_frames)
-        hop = self.window_frames if min_hop_frames is None else min_hop_frames
-        if self.output != "masked":
-            return valid_window(self.levels, self.down_taps, self.up_taps, hop)
-        step = max(2**self.levels, HOP)  # so that all windows' spectra begin at the same frames
-        hop = max(1, -(-hop // step)) * step
-        inside = valid_window(self.levels, self.down_taps, self.up_taps, hop + 2 * HOP)
-        return Window(inside.context + HOP, inside.output - 2 * HOP, hop, step)
+        smallest = masked_window if self.output == "masked" else valid_window
+        return smallest(
+            self.levels,
+            self.down_taps,
+            self.up_taps,
+            self.window_frames if min_hop_frames is None else min_hop_frames,
+        )
 
 
 M1 = WaveUNetConfig()

@@ -51,6 +51,11 @@ class Window:
         return self.context + (self.alignment or self.hop) - 1
 
 
+def whole_steps(frames: int, step: int) -> int:
+    """`frames` rounded up to a multiple of `step`, at least one."""
+    return max(1, -(-frames // step)) * step
+
+
 def valid_window(levels: int, down_taps: int, up_taps: int, min_hop_frames: int) -> Window:
     """The smallest window of a valid network that keeps at least `min_hop_frames` frames.
 
@@ -62,9 +67,20 @@ def valid_window(levels: int, down_taps: int, up_taps: int, min_hop_frames: int)
             f"down_taps={down_taps}, up_taps={up_taps}; choose odd taps, so that every crop is centred"
         )
     step = 2**levels
-    hop = max(1, -(-min_hop_frames // step)) * step
+    hop = whole_steps(min_hop_frames, step)
     context = (step * (2 * down_taps + up_taps - 3) - (down_taps - 2) - up_taps) // 2
     return Window(context=context, output=hop + up_taps, hop=hop, alignment=step)
+
+
+def masked_window(levels: int, down_taps: int, up_taps: int, min_hop_frames: int) -> Window:
+    """The same of a valid network whose estimates are masked: spectra need MASK_HOP_FRAMES on both sides.
+
+    The hop is a multiple of these, too, so that all windows' spectra begin at the same frames.
+    """
+    step = max(2**levels, MASK_HOP_FRAMES)
+    hop = whole_steps(min_hop_frames, step)
+    layers = valid_window(levels, down_taps, up_taps, hop + 2 * MASK_HOP_FRAMES)
+    return Window(layers.context + MASK_HOP_FRAMES, layers.output - 2 * MASK_HOP_FRAMES, hop, step)
 
 
 def same_window(levels: int, min_hop_frames: int) -> Window:
@@ -72,6 +88,5 @@ def same_window(levels: int, min_hop_frames: int) -> Window:
 
     It has no context: padding happens inside, so its samples depend on where the window starts and ends.
     """
-    step = 2**levels
-    frames = max(1, -(-min_hop_frames // step)) * step
+    frames = whole_steps(min_hop_frames, 2**levels)
     return Window(context=0, output=frames, hop=frames)

@@ -37,25 +37,23 @@ class MaskedStream:
         self._stream = stream
         self._mixture: Tensor | None = None  # (B, C, t) not estimated yet
         self._both: Tensor | None = None  # mixture and estimates, (B, 1 + S, C, t), from HOP before the next output
-        self._frames = self._owed = 0  # received; received and not yet returned
+        self._owed = 0  # frames received and not yet returned; what is returned before the end are whole HOPs
 
     def push(self, x: Tensor) -> Tensor:
         """(B, C, t) → (B, S, C, t'); t' may be 0."""
-        self._frames += x.shape[-1]
         self._owed += x.shape[-1]
-        return self._mask(F.pad(x, (HOP, 0)) if self._mixture is None else x)
+        x = F.pad(x, (HOP, 0)) if self._mixture is None else x
+        return self._mask(x, self._stream.push(x))
 
     def flush(self) -> Tensor:
         """The rest, (B, S, C, t')."""
         assert self._mixture is not None, "push at least once before flush"
-        after = self._mixture.new_zeros(*self._mixture.shape[:-1], HOP + -self._frames % HOP)
-        before = self._mask(after)
-        return torch.cat([before, self._mask(after[..., :0], self._stream.flush())], -1)
+        after = self._mixture.new_zeros(*self._mixture.shape[:-1], HOP + -self._owed % HOP)
+        return self._mask(after, torch.cat([self._stream.push(after), self._stream.flush()], -1))
 
-    def _mask(self, x: Tensor, last: Tensor | None = None) -> Tensor:
-        """Take more of the mixture, and what the stream makes of it, or its `last` estimates."""
+    def _mask(self, x: Tensor, estimates: Tensor) -> Tensor:
+        """Take more of the mixture (B, C, t), and what came of the estimates (B, S, C, t'), which lag behind."""
         self._mixture = x if self._mixture is None else torch.cat([self._mixture, x], -1)
-        estimates = self._stream.push(x) if last is None else last
         frames = estimates.shape[-1]
         both = torch.cat([self._mixture[:, None, :, :frames], estimates], 1)
         self._mixture = self._mixture[..., frames:]

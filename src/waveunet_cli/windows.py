@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from waveunet_cli.geometry import Window
+from waveunet_cli.geometry import Window, whole_steps
 
 Network = Callable[[Tensor], Tensor]  # (B, C, window.input) → (B, S, C, window.output)
 
@@ -27,7 +27,7 @@ def shorter(window: Window, min_hop_frames: int) -> Window:
     """The smallest window of the same network that keeps `min_hop_frames` frames, but none longer than `window`."""
     if not window.alignment:
         return window
-    hop = min(window.hop, max(1, -(-min_hop_frames // window.alignment)) * window.alignment)
+    hop = min(window.hop, whole_steps(min_hop_frames, window.alignment))
     return replace(window, hop=hop, output=hop + window.output - window.hop)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from waveunet_cli.config import check_sources
 from waveunet_cli.errors import ConfigError
-from waveunet_cli.geometry import Window
+from waveunet_cli.geometry import Window, whole_steps
 
 SLOPE = 0.2  # of the LeakyReLU below zero
 KERAS_EPSILON, KERAS_MOMENTUM = 1e-3, 0.99  # of batch norm, by default
@@ -81,7 +81,7 @@ class KerasPortConfig:
         """The window that keeps at least `min_hop_frames` frames; by default what training kept."""
         step = prod(self.pooling)
         context = -(-self.reach() // step) * step
-        hop = max(1, -(-(min_hop_frames or self.window_frames) // step)) * step
+        hop = whole_steps(min_hop_frames or self.window_frames, step)
         return Window(context=context, output=hop, hop=hop, alignment=step)
 
     def reach(self) -> int:

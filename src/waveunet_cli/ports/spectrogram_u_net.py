@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from waveunet_cli.config import VOICE, check_sources
 from waveunet_cli.errors import ConfigError
-from waveunet_cli.geometry import Window
+from waveunet_cli.geometry import Window, whole_steps
 
 SLOPE = 0.2  # of the LeakyReLU below zero
 
@@ -91,7 +91,7 @@ class SpectrogramUNetConfig:
         step = 2**self.levels
         # A window of n spectrogram frames reads (n − 1)·step_frames + fft_frames samples.
         spectra = -(-(self.window_frames + 2 * self.context - self.fft_frames) // self.step_frames) + 1
-        spectra = max(1, -(-spectra // step)) * step
+        spectra = whole_steps(spectra, step)
         output = (spectra - 1) * self.step_frames + self.fft_frames - 2 * self.context
         return Window(context=self.context, output=output, hop=output)
 
