@@ -1,6 +1,8 @@
 """Writing: exact integers, one gain for a song, and complete files or none."""
 
 import contextlib
+import errno
+import os
 import subprocess
 import sys
 
@@ -255,6 +257,20 @@ def test_nothing_remains_without_a_commit(tmp_path, pair, clip, failure):
             raise failure
     assert sorted(tmp_path.rglob("*")) == [kept.parent, kept]
     assert kept.read_text() == "older"
+
+
+def test_a_disk_that_fails_late_leaves_no_stem(tmp_path, monkeypatch):
+    synced = []
+
+    def fsync(_):
+        synced.append(None)
+        if len(synced) == 2:  # of the second stem; the first must not have its name by then
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(AudioWriteError, match=r"b\.wav: cannot be written: the disk is full"):
+        save(tmp_path, {"a": noise(10), "b": noise(10)}, OutputFormat("wav", "PCM_16"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_commit_replaces_and_leaves_only_the_stems(tmp_path):

@@ -16,7 +16,7 @@ PACKAGE = Path(waveunet_cli.__file__).parent
 
 # Each subject imports only subjects of lines above its own, and its own.
 HOUSE = [
-    ["errors"],
+    ["errors", "files"],
     ["geometry"],
     ["config"],
     ["audio", "resample", "windows"],
@@ -34,7 +34,7 @@ HOUSE = [
     ["__main__"],
 ]
 LEVEL = {subject: level for level, subjects in enumerate(HOUSE) for subject in subjects}
-NO_TORCH = ["errors", "geometry", "config", "audio", "songs", "manifest", "events"]
+NO_TORCH = ["errors", "files", "geometry", "config", "audio", "songs", "manifest", "events"]
 
 
 def imports(path):

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from waveunet_cli.errors import CheckpointError, ConfigError
+from waveunet_cli.files import whole_file
 from waveunet_cli.geometry import Window
 
 
@@ -70,17 +71,14 @@ def save_checkpoint(
         name: (w.to(dtype) if dtype is not None and w.is_floating_point() else w).detach().cpu().contiguous()
         for name, w in weights.items()
     }
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # safetensors leaves a file that nobody else may read
-        save_file(stored, temporary, metadata={"config": config_to_json(config)})
-        temporary.chmod(mode)
-        temporary.replace(path)
+        with whole_file(path) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode  # safetensors leaves a file that nobody else may read
+            save_file(stored, temporary, metadata={"config": config_to_json(config)})
+            temporary.chmod(mode)
     except SafetensorError as error:
         raise OSError(f"{path}: cannot be written ({error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path, name: str | None = None) -> Model:

@@ -23,6 +23,7 @@ from waveunet_cli import __version__
 from waveunet_cli.audio import WriteReport
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.errors import AudioWriteError
+from waveunet_cli.files import whole_file
 
 FORMAT = 1
 REMEDY = "choose another --out or --filename, or replace it with --overwrite always"
@@ -187,11 +188,8 @@ class Place:
 
     def _write(self, manifest: Manifest) -> None:
         temporary = self._folder / f".waveunet-{self.key}-{os.getpid()}.part"
-        try:
+        with whole_file(self.manifest, temporary):
             temporary.write_text(manifest_text(manifest), encoding="utf-8")
-            temporary.replace(self.manifest)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def finish(
         self, source: Path, mark: FileMark, model: str, request: Request, sample_rate_hz: int, report: WriteReport

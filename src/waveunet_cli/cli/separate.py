@@ -18,6 +18,7 @@ from waveunet_cli.cli.options import device_option, name_option, offline_option,
 from waveunet_cli.cli.voice import HumanVoice, JsonVoice
 from waveunet_cli.errors import AudioReadError
 from waveunet_cli.events import INTERRUPTED, BatchStart, Event, FileFailed, Note, Plan, Summary
+from waveunet_cli.files import whole_file
 from waveunet_cli.hub import load_model
 from waveunet_cli.songs import TEMPLATE, Song, find_songs, require_apart, require_distinct, stem_paths
 
@@ -268,10 +269,5 @@ def _run(
 def _write_report(path: Path | None, summary: Summary | Plan) -> None:
     if path is None:
         return
-    temporary = path.with_name(f".{path.name}.part")
-    with explained(path):
-        try:
-            temporary.write_text(json.dumps(asdict(summary), indent=1) + "\n", encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with explained(path), whole_file(path) as temporary:
+        temporary.write_text(json.dumps(asdict(summary), indent=1) + "\n", encoding="utf-8")

@@ -15,6 +15,7 @@ import numpy as np
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.evaluate.measure import BSSEVAL, StemScore
 from waveunet_cli.evaluate.summary import WHOLE_SONG, Summary, of_song, over_all
+from waveunet_cli.files import whole_file
 
 STATISTICS = ("median", "mad", "mean", "sd")
 ONE_SONG = "frames of the song"
@@ -123,12 +124,8 @@ def draw(path: Path, scores: Sequence[StemScore]) -> None:
     boxes.set_yticks(range(1, len(scores) + 1), [score.song for score in reversed(scores)])
     boxes.set(xlabel="SDR in dB")
     boxes.grid(axis="x", alpha=0.4)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
+    with whole_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _known(values: Any) -> Any:
@@ -160,9 +157,5 @@ def _finite(value: Any) -> Any:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    try:
+    with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

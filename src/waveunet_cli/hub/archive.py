@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from waveunet_cli.errors import DownloadError
+from waveunet_cli.files import whole_file
 from waveunet_cli.hub.cards import File
 from waveunet_cli.hub.download import CHUNK_BYTES, verified
 
@@ -33,8 +34,7 @@ def extract(archive: Path, files: Sequence[File], folder: Path) -> dict[str, str
 
 def _extract_one(members: ZipFile, file: File, folder: Path, where: str) -> str:
     member = _member(members, file, where)
-    part = folder / f"{file.name}.part"
-    try:
+    with whole_file(folder / file.name) as part:
         with members.open(member) as source, part.open("wb") as out:
             written = 0
             while block := source.read(CHUNK_BYTES):
@@ -42,11 +42,7 @@ def _extract_one(members: ZipFile, file: File, folder: Path, where: str) -> str:
                 if written > file.most_bytes:
                     raise DownloadError(f"{where}: {member.filename} inflates beyond {file.most_bytes} bytes; refused")
                 out.write(block)
-        sha256 = verified(part, file)
-        part.replace(folder / file.name)
-    finally:
-        part.unlink(missing_ok=True)
-    return sha256
+        return verified(part, file)
 
 
 def _member(members: ZipFile, file: File, where: str) -> ZipInfo:

@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from waveunet_cli.errors import CheckpointError
+from waveunet_cli.files import whole_file
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,5 @@ def _key(url: str) -> str:
 
 
 def _write_json(path: Path, value: object) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")

@@ -31,6 +31,7 @@ from urllib.parse import urlsplit
 
 from waveunet_cli import __version__
 from waveunet_cli.errors import DownloadError
+from waveunet_cli.files import to_disk
 from waveunet_cli.hub.cards import File, megabytes
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class Downloader:
             except DownloadError as error:
                 reasons.append(f"{urlsplit(url).netloc}: {error}")
                 continue
+            to_disk(part)
             part.replace(destination)
             _validator_path(part).unlink(missing_ok=True)
             return sha256

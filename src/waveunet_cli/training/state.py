@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from waveunet_cli.checkpoint import Config, config_to_json, load_weights
 from waveunet_cli.errors import CheckpointError
+from waveunet_cli.files import whole_file
 from waveunet_cli.training.schedule import Progress
 
 Weights = dict[str, Tensor]
@@ -73,17 +74,15 @@ def save_state(path: Path, config: Config, state: State) -> None:
         "progress": json.dumps(asdict(state.progress)),
         "optimizer_steps": str(_optimizer_steps(state.optimizer)),
     }
-    temporary = path.with_name(f".{path.name}.part")
     try:
         # Without the copies, parameters that share memory would be refused.
-        save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, temporary, metadata)
-        temporary.replace(path)
+        contents = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+        with whole_file(path) as temporary:
+            save_file(contents, temporary, metadata)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path}: cannot be written ({error}); the state saved before is intact: make space and resume"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_state(path: Path, config: Config, state: State) -> None:

@@ -1,0 +1,36 @@
+"""Files that appear complete or not at all, even if the power fails: they are written under another name, and reach the
+disk before they take their own.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_NOT_NEEDED = {errno.EINVAL, errno.ENOTSUP}  # said by file systems that keep nothing back
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file's content is on the disk. Raises OSError, also for what failed after it was written."""
+    with path.open("rb+") as file:
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno not in _NOT_NEEDED:
+                raise
+
+
+@contextmanager
+def whole_file(path: Path, temporary: Path | None = None) -> Iterator[Path]:
+    """Where to write what is to become `path`: a file beside it, by default .NAME.part, which is renamed at the end.
+
+    If an exception comes, or to_disk raises one, it is removed, and what was at `path` before stays.
+    """
+    temporary = temporary or path.with_name(f".{path.name}.part")
+    try:
+        yield temporary
+        to_disk(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
