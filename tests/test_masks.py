@@ -16,7 +16,7 @@ from waveunet_cli.checkpoint import Model
 from waveunet_cli.config import M5, WaveUNetConfig
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.geometry import MASK_HOP_FRAMES as HOP
-from waveunet_cli.masks import masked_window
+from waveunet_cli.masks import apply_masks
 
 NETWORKS = [network_of(config) for config in MASKED]
 
@@ -35,23 +35,23 @@ def test_the_formula() -> None:
     expected = torch.zeros(2, 3, 2, 5 * HOP)
     for n in range(4):
         expected[..., n * HOP : (n + 2) * HOP] += frames[..., n, :]
-    assert_same(masked_window(x, y), expected[..., HOP:-HOP])
+    assert_same(apply_masks(x, y), expected[..., HOP:-HOP])
 
 
 def test_sources_sum_to_the_mixture_and_take_all_of_it_alone() -> None:
     x, y = noise(1, 2, 6 * HOP), noise(1, 4, 2, 6 * HOP, seed=1)
-    assert_same(masked_window(x, y).sum(1), x[..., HOP:-HOP])
+    assert_same(apply_masks(x, y).sum(1), x[..., HOP:-HOP])
     y[:, 1:] = 0
-    found = masked_window(x, y)
+    found = apply_masks(x, y)
     torch.testing.assert_close(found[:, 0], x[..., HOP:-HOP], atol=1e-4, rtol=0)
     assert found[:, 1:].abs().max() < 1e-4
 
 
 def test_silence_stays_silent_and_has_gradients() -> None:
     y = noise(1, 2, 1, 4 * HOP).requires_grad_()
-    assert not masked_window(torch.zeros(1, 1, 4 * HOP), y).any()
+    assert not apply_masks(torch.zeros(1, 1, 4 * HOP), y).any()
     silence = torch.zeros_like(y).requires_grad_()
-    masked_window(noise(1, 1, 4 * HOP), silence).square().sum().backward()
+    apply_masks(noise(1, 1, 4 * HOP), silence).square().sum().backward()
     assert silence.grad is not None
     assert silence.grad.isfinite().all()
 

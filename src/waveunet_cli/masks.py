@@ -19,7 +19,7 @@ from waveunet_cli.windows import Stream
 TINY = 1e-10  # of a power: where nothing sounds all shares are equal, and have a gradient
 
 
-def masked_window(mixture: Tensor, estimates: Tensor) -> Tensor:
+def apply_masks(mixture: Tensor, estimates: Tensor) -> Tensor:
     """(B, C, t) and (B, S, C, t) of one window → the sources (B, S, C, t − 2·HOP) in its middle.
 
     What is left of t beyond whole hops stays as it was estimated, at the end.

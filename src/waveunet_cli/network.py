@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from waveunet_cli.config import WaveUNetConfig
-from waveunet_cli.masks import masked_window
+from waveunet_cli.masks import apply_masks
 
 SLOPE = 0.2  # of the LeakyReLU below zero
 
@@ -112,7 +112,7 @@ class WaveUNet(nn.Module):
         """What follows the last level: a window (B, C, t) and its features (B, F_c, t') → (B, S, C, t'')."""
         mixture = crop(mixture, features.shape[-1])
         estimates = self.sources_of(mixture, features)
-        return masked_window(mixture, estimates) if self.config.output == "masked" else estimates
+        return apply_masks(mixture, estimates) if self.config.output == "masked" else estimates
 
     def sources_of(self, mixture: Tensor, features: Tensor) -> Tensor:
         """The last layer: (B, C, t) and (B, F_c, t) → (B, S, C, t). Always in float32: it is cheap."""

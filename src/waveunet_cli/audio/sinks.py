@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from waveunet_cli.audio.formats import SUBTYPE_BITS, OutputFormat
 from waveunet_cli.errors import AudioWriteError
+from waveunet_cli.files import to_disk
 
 WAV_LIMIT_BYTES = (1 << 32) - (1 << 16)  # RIFF counts in 32 bits; the rest is room for headers
 _CHUNK_FRAMES = 1 << 14  # libsndfile's Vorbis encoder takes its scratch memory for a call from the stack
@@ -124,10 +125,12 @@ class Encoder:
                 self._sound.write(np.ascontiguousarray(block[start : start + _CHUNK_FRAMES], np.float32))
 
     def finish(self) -> None:
-        """Close the file and check that its header counts the frames written."""
+        """Close the file, wait until it is on the disk, and check that its header counts the frames written."""
         with self._failures_explained():
             self._sound.close()
         self._file.close()
+        with explained(self._target):
+            to_disk(self.temporary)
         with explained(self._target), self.temporary.open("rb") as file:
             try:
                 with soundfile.SoundFile(file.fileno(), closefd=False) as sound:

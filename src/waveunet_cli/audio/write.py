@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from waveunet_cli.audio.formats import SUBTYPE_BITS, OutputFormat
 from waveunet_cli.audio.sinks import WAV_LIMIT_BYTES, Encoder, Spool, data_bytes, explained
 from waveunet_cli.errors import AudioWriteError, ConfigError
-from waveunet_cli.files import to_disk
 
 Clip = Literal["rescale", "clamp", "none"]
 
@@ -208,9 +207,6 @@ class StemWriter:
         for stem, sink in self._sinks.items():
             encoder = self._encode_spool(stem, sink, gain) if isinstance(sink, Spool) else sink
             encoder.finish()
-        for stem, path in self._paths.items():
-            with explained(path):
-                to_disk(self._sinks[stem].temporary)
         for stem, path in self._paths.items():
             with explained(path):
                 self._sinks[stem].temporary.replace(path)
