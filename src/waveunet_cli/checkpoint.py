@@ -135,7 +135,11 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) 
 
 def config_to_json(config: Config) -> str:
     """A configuration as one line of JSON, its family first."""
-    return json.dumps({"family": _family_of(config), **asdict(config)})  # type: ignore[call-overload]
+    values = asdict(config)  # type: ignore[call-overload]
+    for later in _later(type(config)) & values.keys():
+        if values[later] == getattr(type(config), later):
+            del values[later]
+    return json.dumps({"family": _family_of(config), **values})
 
 
 def config_from_json(text: str, where: str) -> Config:
@@ -150,9 +154,10 @@ def config_from_json(text: str, where: str) -> Config:
         ) from error
     known = getattr(import_module(module), dataclass_name)
     names = {field.name for field in fields(known)}
-    if names != values.keys():
+    missing = names - values.keys() - _later(known)
+    if missing or values.keys() - names:
         raise CheckpointError(
-            f"{where}: configuration fields differ (missing: {sorted(names - values.keys())}, "
+            f"{where}: configuration fields differ (missing: {sorted(missing)}, "
             f"unknown: {sorted(values.keys() - names)}); update waveunet or convert the checkpoint again"
         )
     try:
@@ -160,6 +165,11 @@ def config_from_json(text: str, where: str) -> Config:
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"{where}: impossible configuration: {error}") from error
     return config
+
+
+def _later(known: type) -> set[str]:
+    """Fields that a configuration got after the first checkpoints of its family; without them, it has the defaults."""
+    return {field.name for field in fields(known) if field.metadata.get("later")}
 
 
 def _frozen(value: Any) -> Any:

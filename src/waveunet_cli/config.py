@@ -4,7 +4,7 @@ Source: Stoller, Ewert & Dixon, "Wave-U-Net: A Multi-Scale Neural Network for En
 Separation", ISMIR 2018, sections 3 and 4 (table 2 lists the variants).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from waveunet_cli.errors import ConfigError
@@ -41,6 +41,7 @@ class WaveUNetConfig:
     activation       of the output: "tanh", as in the paper, or "linear"
     window_frames    output frames of one window in training, rounded up to what the geometry allows
     residual         the source that receives what lies above the model's Nyquist frequency
+    towers           so many networks side by side, whose features meet in the last layer; 1 in the paper
 
     Raises ConfigError for a combination that cannot exist.
     """
@@ -58,22 +59,23 @@ class WaveUNetConfig:
     activation: Literal["tanh", "linear"] = "tanh"
     window_frames: int = 16_384
     residual: str = "accompaniment"
+    towers: int = field(default=1, metadata={"later": True})
 
     def __post_init__(self) -> None:
         check_sources(self.sources, self.residual, least=2)
-        for field, allowed in (
+        for name, allowed in (
             ("padding", ("same", "valid")),
             ("upsampling", ("linear", "learned")),
             ("output", ("direct", "difference", "masked")),
             ("activation", ("tanh", "linear")),
             ("channels", (1, 2)),
         ):
-            if getattr(self, field) not in allowed:
-                raise ConfigError(f"{field} must be one of {allowed}, found {getattr(self, field)!r}")
-        for field in ("sample_rate", "levels", "filters", "window_frames", "down_taps", "up_taps"):
-            value = getattr(self, field)
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} must be one of {allowed}, found {getattr(self, name)!r}")
+        for name in ("sample_rate", "levels", "filters", "window_frames", "down_taps", "up_taps", "towers"):
+            value = getattr(self, name)
             if type(value) is not int or value < 1:
-                raise ConfigError(f"{field} must be a whole number of at least 1, found {value!r}")
+                raise ConfigError(f"{name} must be a whole number of at least 1, found {value!r}")
         if self.output == "masked" and self.padding == "same":
             raise ConfigError('output "masked" needs padding "valid": spectra need frames on both sides of a window')
         if self.down_taps % 2 == 0 or self.up_taps % 2 == 0:

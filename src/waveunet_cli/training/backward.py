@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waveunet_cli.network import SLOPE, WaveUNet, as_2d
+from waveunet_cli.network import SLOPE, Tower, WaveUNet, as_2d
 
 
 def kernel_gradient(x: Tensor, grad: Tensor, taps: int) -> Tensor:
@@ -171,23 +171,27 @@ class Up(torch.autograd.Function):
 
 def forward(network: WaveUNet, mixture: Tensor) -> Tensor:
     """`network(mixture)` of a valid network, (B, C, t) → (B, S, C, t − 2·context), for training on a CPU."""
+    return network.finish(mixture, [_features(tower, mixture) for tower in network.towers])
+
+
+def _features(tower: Tower, mixture: Tensor) -> Tensor:
     x = mixture.unsqueeze(2).contiguous(memory_format=torch.channels_last)  # (B, C, 1, t)
     skips = []
-    for conv, keep in zip([*network.down, network.bottleneck], _kept_frames(network, x.shape[-1]), strict=True):
+    for conv, keep in zip([*tower.down, tower.bottleneck], _kept_frames(tower, x.shape[-1]), strict=True):
         weight = as_2d(cast(nn.Conv1d, conv).weight)
         x, skip = Down.apply(x, weight, conv.bias, keep)  # type: ignore[no-untyped-call]
         skips.append(skip)
     x = skips.pop()  # the bottleneck's, whole
-    for level in range(network.config.levels):
-        kernel = network.up_kernel(level)
+    for level in range(tower.config.levels):
+        kernel = tower.up_kernel(level)
         x = Up.apply(x, skips.pop(), *kernel)  # type: ignore[no-untyped-call]
-    features = x.squeeze(2)  # (B, F_c, t − 2·context)
-    return network.finish(mixture, features)
+    features: Tensor = x.squeeze(2)  # (B, F_c, t − 2·context)
+    return features
 
 
-def _kept_frames(network: WaveUNet, frames: int) -> list[int]:
+def _kept_frames(tower: Tower, frames: int) -> list[int]:
     """How many frames in the middle of each level of the way down, then of the bottleneck, the way up reads."""
-    config = network.config
+    config = tower.config
     for _ in range(config.levels):
         frames = -(-(frames - config.down_taps + 1) // 2)
     kept = [frames - config.down_taps + 1]  # the bottleneck's, all of them
