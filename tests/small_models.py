@@ -20,10 +20,12 @@ VALID = [
     replace(TINY, levels=3, up_taps=5, down_taps=7, output="difference"),
     replace(TINY, levels=1, down_taps=15, up_taps=5, upsampling="learned", channels=2, sources=FOUR, residual="other"),
     replace(TINY, levels=4, down_taps=3, up_taps=1, channels=2),
+    replace(TINY, upsampling="learned", output="difference", channels=2, towers=3),
 ]
 MASKED = [
     replace(TINY, output="masked"),
     replace(TINY, output="masked", levels=3, upsampling="learned", channels=2, sources=FOUR, residual="other"),
+    replace(TINY, output="masked", towers=2),
 ]
 
 
@@ -33,7 +35,7 @@ def network_of(config: WaveUNetConfig, seed: int = 0) -> WaveUNet:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            if name.endswith("bias") or name.startswith("upsample"):
+            if name.endswith("bias") or "upsample" in name:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
             else:
                 fan_in = parameter[0].numel()

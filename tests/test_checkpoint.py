@@ -91,6 +91,13 @@ def test_configurations_survive_json(config):
     assert config_from_json(text, "here") == config
 
 
+def test_checkpoints_from_before_there_were_towers():
+    assert "towers" not in json.loads(config_to_json(TINY))  # so that older releases open what has one
+    assert json.loads(config_to_json(replace(TINY, towers=2)))["towers"] == 2
+    with pytest.raises(CheckpointError, match=r"missing: \['levels'\]"):
+        config_from_json(json.dumps({k: v for k, v in json.loads(config_to_json(TINY)).items() if k != "levels"}), "a")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -135,11 +135,11 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) 
 
 def config_to_json(config: Config) -> str:
     """A configuration as one line of JSON, its family first."""
-    values = asdict(config)  # type: ignore[call-overload]
-    for later in _later(type(config)) & values.keys():
-        if values[later] == getattr(type(config), later):
-            del values[later]
-    return json.dumps({"family": _family_of(config), **values})
+    family, later = _family_of(config), _later(type(config))
+    values: dict[str, Any] = asdict(config)  # type: ignore[call-overload]
+    for name in [name for name in values if name in later and values[name] == getattr(type(config), name)]:
+        del values[name]
+    return json.dumps({"family": family, **values})
 
 
 def config_from_json(text: str, where: str) -> Config:
