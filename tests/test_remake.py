@@ -1,0 +1,81 @@
+"""New pieces out of the stems of few songs, for training."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+RATE_HZ = 44_100
+
+
+@pytest.fixture
+def remake(monkeypatch):
+    monkeypatch.syspath_prepend(str(RECIPES))
+    return runpy.run_path(str(RECIPES / "remake.py"))
+
+
+@pytest.fixture
+def songs(tmp_path):
+    t = np.arange(6 * RATE_HZ) / RATE_HZ
+    for song, hz in (("one", 440), ("two", 880)):
+        (tmp_path / "songs" / song).mkdir(parents=True)
+        for stem in ("drums", "vocals"):
+            soundfile.write(tmp_path / "songs" / song / f"{stem}.flac", 0.3 * np.sin(2 * np.pi * hz * t), RATE_HZ)
+    return tmp_path / "songs"
+
+
+def loudest_hz(x):
+    return np.argmax(np.abs(np.fft.rfft(x[:RATE_HZ] * np.hanning(RATE_HZ))))  # a bin a Hz
+
+
+@pytest.mark.parametrize(("semitones", "hz"), [(0, 440), (7, 659.3), (-12, 220)])
+def test_a_passage_sounds_as_many_semitones_higher(remake, songs, semitones, hz):
+    x = remake["passage"](np.random.default_rng(0), [songs / "one" / "drums.flac"], RATE_HZ, semitones)
+    assert x.shape == (RATE_HZ, 2)
+    assert loudest_hz(x[:, 0]) == pytest.approx(hz, abs=1)
+
+
+def test_slices_are_played_again(remake):
+    x = np.repeat(np.random.default_rng(0).normal(0, 0.1, 10 * RATE_HZ), 2).reshape(-1, 2).astype(np.float32)
+    found = [remake["sliced"](np.random.default_rng(seed), x, drums=True) for seed in range(6)]
+    for y in found:
+        assert y.shape == x.shape
+        assert np.abs(y).max() < 2 * np.abs(x).max()  # slices overlap only where they fade
+    for y in found:  # white noise is like itself some slices later only if they come again
+        power = np.abs(np.fft.rfft(y[:, 0], 2 * len(y))) ** 2
+        likeness = np.fft.irfft(power)[RATE_HZ // 10 : len(y)] / power.mean()
+        assert likeness.max() > 0.15
+
+
+def test_a_sweep_takes_away_and_adds_nothing(remake):
+    x = np.random.default_rng(0).normal(0, 0.1, (5 * RATE_HZ, 2)).astype(np.float32)
+    y = remake["swept"](np.random.default_rng(1), x)
+    assert y.shape == x.shape
+    assert 0.01 < (y**2).mean() / (x**2).mean() < 0.9
+
+
+def test_a_file_depends_on_seed_and_number_only(remake, songs, monkeypatch):
+    def files(name, count):
+        out = songs.parent / name
+        options = ["--stems", "drums", "vocals", "--count", str(count), "--seconds", "5"]
+        monkeypatch.setattr(sys, "argv", ["", str(out), str(songs), *options])
+        remake["main"]()
+        return [soundfile.read(path)[0] for path in sorted(out.iterdir())]
+
+    two, again = files("a", 2), files("b", 1)
+    assert np.array_equal(two[0], again[0])
+    assert not np.array_equal(*two)
+    for audio in two:
+        assert audio.shape == (5 * RATE_HZ, 2)
+        assert np.abs(audio).max() == pytest.approx(0.9, abs=1e-3)
+
+
+def test_a_stem_that_no_song_has(remake, songs, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["", str(songs.parent / "a"), str(songs), "--stems", "bass"])
+    with pytest.raises(SystemExit, match="2"):
+        remake["main"]()
+    assert "no song has the stem bass" in capsys.readouterr().err
