@@ -4,13 +4,17 @@
 
 Networks that were trained apart are wrong in different places, so their mean is better than each (Uhlich et al.,
 Improving Music Source Separation Based on Deep Neural Networks through Data Augmentation and Network Blending, 2017).
-The sources are those of the first checkpoint; another may have some of them split further, such as four stems where the
-first has vocals and accompaniment. A share of 0 leaves a network out: "vocals:0 4stems:1" makes four stems' network one
-of vocals and accompaniment. Written as float16.
+The sources are those of the first checkpoint; another may have one of them split further, such as four stems where the
+first has vocals and accompaniment. A share of 0 leaves a network out:
+
+    python recipes/join.py vocals.safetensors models/vocals.safetensors:0 models/4stems.safetensors:1
+
+makes four stems' network one of vocals and accompaniment. Where networks do not predict the same sources, the mean is
+exact for linear outputs only; with tanh it is near for music well below full scale. Written as float16.
 """
 
 import argparse
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -18,7 +22,10 @@ from torch import Tensor
 
 from waveunet_cli.checkpoint import load_checkpoint, save_checkpoint
 from waveunet_cli.config import WaveUNetConfig
+from waveunet_cli.errors import WaveUNetError
 from waveunet_cli.network import WaveUNet
+
+MAY_DIFFER = ("sources", "residual", "towers", "window_frames")  # the last is only how they were trained
 
 
 def rows_of(network: WaveUNet) -> dict[str, Tensor]:
@@ -46,6 +53,7 @@ def predicted_by(network: WaveUNet, like: WaveUNetConfig) -> Tensor:
 
 
 def towers_of(network: WaveUNet) -> list[dict[str, Tensor]]:
+    """The weights of each tower, by their names in a tower of its own."""
     return [
         {name: w for name, w in tower.state_dict().items() if not name.startswith(("output.", "beside."))}
         for tower in network.towers
@@ -61,9 +69,13 @@ def join(networks: list[WaveUNet], shares: list[float]) -> tuple[WaveUNetConfig,
     kept = [(network, share) for network, share in zip(networks, shares, strict=True) if share]
     towers, layers, c = [], [], like.channels
     for network, share in kept:
-        same = {"sources": like.sources, "residual": like.residual, "towers": 1}
-        if replace(network.config, **same) != replace(like, **same):
-            raise ValueError(f"{network.config} differs from {like} in more than its sources")
+        different = [
+            f"{name} {value!r} instead of {getattr(like, name)!r}"
+            for name, value in asdict(network.config).items()
+            if value != getattr(like, name) and name not in MAY_DIFFER
+        ]
+        if different:
+            raise ValueError(f"networks differ in more than their sources: {', '.join(different)}")
         towers += towers_of(network)
         layers.append(share * predicted_by(network, like))
     of_mixture, bias = sum(layer[:, :c] for layer in layers), sum(layer[:, -1] for layer in layers)
@@ -87,17 +99,19 @@ def main() -> None:
         except ValueError:
             parser.error(f"{text}: no share; write CHECKPOINT.safetensors:0.5")
         paths.append(Path(path))
-    if abs(sum(shares) - 1) > 1e-6:
+    if not abs(sum(shares) - 1) < 1e-6:  # so that NaN does not pass
         parser.error(f"the shares add up to {sum(shares):g} instead of 1")
-    networks = [load_checkpoint(path).network for path in paths]
+    try:
+        networks = [load_checkpoint(path).network for path in paths]
+    except WaveUNetError as error:
+        parser.error(str(error))
     strangers = [str(path) for path, network in zip(paths, networks, strict=True) if not isinstance(network, WaveUNet)]
     if strangers:
         parser.error(f"{', '.join(strangers)}: no Wave-U-Net of this project's own family; leave them out")
     try:
-        config, weights = join(networks, shares)
-    except ValueError as error:
+        save_checkpoint(options.out, *join(networks, shares), torch.float16)
+    except (ValueError, OSError) as error:
         parser.error(str(error))
-    save_checkpoint(options.out, config, weights, torch.float16)
 
 
 if __name__ == "__main__":

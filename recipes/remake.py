@@ -5,7 +5,7 @@
 
 SONGS is a folder of <song>/<stem>.wav (or .flac, .ogg). A piece has a part for each of --stems, of any song: a passage
 at another pitch and speed, backwards, in layers, cut into slices that are played in a new order or over and over, or
-swept by a filter. Each file, remade_0000.flac and on, is drawn from --seed and its number alone.
+swept by a filter. Each file, remade_0000.flac and on, is drawn from --seed, its number and the other arguments alone.
 """
 
 from functools import partial
@@ -44,8 +44,8 @@ def passage(rng: np.random.Generator, paths: list[Path], frames: int, semitones:
 
 def sliced(rng: np.random.Generator, x: Audio, drums: bool) -> Audio:
     """Slices of x in another order: a loop of a few that changes now and then, some left out or backwards."""
-    length = int(RATE_HZ * np.exp(rng.uniform(np.log(0.12), np.log(0.8 if drums else 2.0))))
-    many = len(x) // length
+    length = min(len(x), int(RATE_HZ * np.exp(rng.uniform(np.log(0.12), np.log(0.8 if drums else 2.0)))))
+    many = len(x) // length  # what is left at the end stays silent
     y = np.zeros_like(x)
     loop, rests, turns = int(rng.choice([2, 4, 8, 8, 16])), rng.choice([0.0, 0.0, 0.2]), rng.choice([0.0, 0.15])
     order = rng.integers(many, size=loop)
@@ -86,14 +86,14 @@ def part(rng: np.random.Generator, paths: list[Path], stem: str, frames: int) ->
         x = sliced(rng, x, drums)
     elif kind == "backwards":
         x = x[::-1].copy()
-    elif kind == "layers":  # the same music, or other, on other pitches; or detuned
+    elif kind == "layers":  # other passages, an interval away or at nearly the same pitch
         for _ in range(rng.integers(1, 3)):
             interval = rng.choice(INTERVALS) if rng.random() < 0.7 else rng.normal(0, 0.15)
             x = x + passage(rng, paths, frames, semitones + interval) * rng.uniform(0.3, 1)
     if rng.random() < 0.3:
         x = swept(rng, x)
-    power = float(np.sqrt((x**2).mean())) + 1e-9
-    return np.asarray(x / power * 10 ** (rng.normal(0, 4) / 20), dtype=np.float32)
+    strength = max(HEARD, float(np.sqrt((x**2).mean())))
+    return np.asarray(x / strength * 10 ** (rng.normal(0, 4) / 20), dtype=np.float32)
 
 
 def render(rng: np.random.Generator, files: dict[str, list[Path]], stems: list[str], seconds: float) -> Audio:
@@ -110,12 +110,16 @@ def main() -> None:
     parser.add_argument("--stems", nargs="+", required=True)
     options = parser.parse_args()
     files = {
-        stem: sorted(path for path in options.songs.glob(f"*/{stem}.*") if path.suffix in AUDIO_EXTENSIONS)
+        stem: sorted(path for path in options.songs.glob(f"*/{stem}.*") if path.suffix.lower() in AUDIO_EXTENSIONS)
         for stem in options.stems
     }
     missing = [stem for stem, paths in files.items() if not paths]
     if missing:
         parser.error(f"{options.songs}: no song has the stem {missing[0]}")
+    for path in sorted({path for paths in files.values() for path in paths}):
+        info = soundfile.info(path)
+        if info.samplerate != RATE_HZ or info.channels > 2 or not info.frames:
+            parser.error(f"{path}: convert it to {RATE_HZ} Hz and one or two channels, and let it be no empty file")
     write_files(options, "remade", partial(render, files=files, stems=options.stems, seconds=options.seconds))
 
 

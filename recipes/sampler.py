@@ -206,7 +206,7 @@ def main() -> None:
         Singer(path)
         for folder in options.voices
         for path in sorted(folder.iterdir())
-        if path.suffix in AUDIO_EXTENSIONS
+        if path.suffix.lower() in AUDIO_EXTENSIONS
     ]
     if not any(singer.tuned for singer in singers):
         parser.error(f"{options.voices[0]}: no <singer>.wav with a <singer>.json beside it")

@@ -17,6 +17,7 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
+from waveunet_cli.files import whole_file
 from waveunet_cli.training import augment
 
 RATE_HZ = 44_100
@@ -229,7 +230,9 @@ def write_files(options: argparse.Namespace, prefix: str, render: Callable[[np.r
     for number in range(options.count):
         path = options.out / f"{prefix}_{number:04d}.flac"
         if not path.exists():
-            soundfile.write(path, render(np.random.default_rng((options.seed, number))), RATE_HZ, subtype="PCM_16")
+            with whole_file(path) as part:
+                audio = render(np.random.default_rng((options.seed, number)))
+                soundfile.write(part, audio, RATE_HZ, subtype="PCM_16", format="FLAC")
             print(path, flush=True)
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from small_models import FOUR, VALID, network_of
-from waveunet_cli.checkpoint import load_checkpoint, save_checkpoint
+from waveunet_cli.checkpoint import build_network, load_checkpoint, save_checkpoint
+from waveunet_cli.ports.mss import MSSConfig
 
 SCRIPT = Path(__file__).parents[1] / "recipes" / "join.py"
 TWO = replace(VALID[1], activation="linear")  # linear: the mean may be taken before or after it
@@ -21,22 +22,24 @@ def join(monkeypatch, *arguments):
     runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
-def saved(path, config, seed):
+def saved(path, config, seed, loudness=1.0):
     weights = {name: w.half().float() for name, w in network_of(config, seed).state_dict().items()}
+    for name in ("output.weight", "output.bias"):
+        weights[name] *= loudness
     save_checkpoint(path, config, weights)
     return path
 
 
-def estimates(path):
-    """source: (B, C, t), the mixture under None."""
+def estimates(path, loudness=1.0):
+    """source: (B, C, t)"""
     network = load_checkpoint(path).network
-    x = torch.randn(2, 2, TWO.window(50).input, generator=torch.Generator().manual_seed(9))
+    x = loudness * torch.randn(2, 2, TWO.window(50).input, generator=torch.Generator().manual_seed(9))
     with torch.no_grad():
-        y = network(x).unbind(1)
-    return {None: sum(y)} | dict(zip(network.config.sources, y, strict=True))
+        return dict(zip(network.config.sources, network(x).unbind(1), strict=True))
 
 
 def assert_close(found, expected):
+    assert expected.std() > 0.1
     torch.testing.assert_close(found, expected, atol=4e-3, rtol=0)  # the last layer is rounded to float16 again
 
 
@@ -48,7 +51,6 @@ def test_its_estimates_are_the_mean(tmp_path, monkeypatch):
     assert load_checkpoint(tmp_path / "abc.safetensors").config == replace(TWO, towers=3)
     ya, yb, yc, found = (estimates(path) for path in (a, b, c, tmp_path / "abc.safetensors"))
     for source in TWO.sources:
-        assert ya[source].std() > 0.1
         assert_close(found[source], 0.2 * ya[source] + 0.6 * yb[source] + 0.2 * yc[source])
 
 
@@ -63,10 +65,33 @@ def test_four_stems_become_vocals_and_accompaniment(tmp_path, monkeypatch, order
     assert_close(found["accompaniment"], expected["bass"] + expected["drums"] + expected["other"])
 
 
+@pytest.mark.parametrize("changes", [{"activation": "tanh"}, {"output": "direct"}], ids=str)
+def test_a_network_joined_with_itself_is_itself(tmp_path, monkeypatch, changes):
+    path = saved(tmp_path / "one.safetensors", replace(TWO, **changes), 1)
+    join(monkeypatch, tmp_path / "twice.safetensors", f"{path}:0.5", f"{path}:0.5")
+    expected, found = estimates(path), estimates(tmp_path / "twice.safetensors")
+    for source in TWO.sources:
+        assert_close(found[source], expected[source])
+
+
+def test_tanh_is_nearly_linear_where_it_is_soft(tmp_path, monkeypatch):
+    config = replace(TWO, activation="tanh")
+    a = saved(tmp_path / "a.safetensors", config, 1, loudness=0.1)
+    turned = saved(tmp_path / "turned.safetensors", replace(config, sources=TWO.sources[::-1]), 2, loudness=0.1)
+    join(monkeypatch, tmp_path / "ab.safetensors", f"{a}:0.5", f"{turned}:0.5")
+    ya, yb, found = (estimates(path, loudness=0.1) for path in (a, turned, tmp_path / "ab.safetensors"))
+    for source in TWO.sources:
+        mean = (ya[source] + yb[source]) / 2
+        assert (found[source] - mean).square().mean() < 1e-4 * mean.square().mean(), source
+
+
 @pytest.mark.parametrize(
     ("other", "share", "words"),
     [
-        (replace(TWO, filters=3), 0.5, "differs from"),
+        (replace(TWO, filters=3), 0.5, "more than their sources: filters 3 instead of 2"),
+        (replace(TWO, output="direct"), 0.5, "output 'direct' instead of 'difference'"),
+        (MSSConfig(), 0.5, "no Wave-U-Net of this project's own family"),
+        (TWO, "nan", "the shares add up to nan"),
         (replace(TWO, sources=("speech", "noise"), residual="noise"), 0.5, "speech, noise cannot be grouped as"),
         (replace(TWO, sources=("accompaniment", "vocals", "crowd")), 0.5, "cannot be grouped"),
         (TWO, 0.4, "the shares add up to 0.9 instead of 1"),
@@ -75,8 +100,15 @@ def test_four_stems_become_vocals_and_accompaniment(tmp_path, monkeypatch, order
     ids=str,
 )
 def test_what_cannot_be_joined_is_refused(tmp_path, monkeypatch, capsys, other, share, words):
-    a, b = saved(tmp_path / "a.safetensors", TWO, 1), saved(tmp_path / "b.safetensors", other, 2)
+    a, b = saved(tmp_path / "a.safetensors", TWO, 1), tmp_path / "b.safetensors"
+    save_checkpoint(b, other, build_network(other).state_dict())
     with pytest.raises(SystemExit, match="2"):
         join(monkeypatch, tmp_path / "ab.safetensors", f"{a}:0.5", f"{b}:{share}")
     assert words in capsys.readouterr().err
     assert not (tmp_path / "ab.safetensors").exists()
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        join(monkeypatch, tmp_path / "out.safetensors", f"{tmp_path / 'none.safetensors'}:1")
+    assert "none.safetensors: no such checkpoint" in capsys.readouterr().err

@@ -74,8 +74,34 @@ def test_a_file_depends_on_seed_and_number_only(remake, songs, monkeypatch):
         assert np.abs(audio).max() == pytest.approx(0.9, abs=1e-3)
 
 
+def test_a_passage_is_one_that_is_heard(remake, songs):
+    silence = songs / "one" / "silence.flac"
+    soundfile.write(silence, np.zeros(6 * RATE_HZ), RATE_HZ)
+    drums = songs / "one" / "drums.flac"
+    for seed in range(8):
+        assert remake["passage"](np.random.default_rng(seed), [silence, silence, drums], RATE_HZ, 0).any()
+        assert not remake["part"](np.random.default_rng(seed), [silence], "drums", RATE_HZ // 2).any()
+
+
+def test_parts_are_as_loud_as_each_other_give_or_take(remake, songs):
+    levels = []
+    for seed in range(30):
+        x = remake["part"](np.random.default_rng(seed), [songs / "one" / "vocals.flac"], "vocals", RATE_HZ)
+        levels.append(10 * np.log10((x**2).mean()))
+    assert abs(np.mean(levels)) < 3
+    assert 2 < np.std(levels) < 7
+
+
 def test_a_stem_that_no_song_has(remake, songs, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["", str(songs.parent / "a"), str(songs), "--stems", "bass"])
     with pytest.raises(SystemExit, match="2"):
         remake["main"]()
     assert "no song has the stem bass" in capsys.readouterr().err
+
+
+def test_a_file_of_another_rate_is_named(remake, songs, monkeypatch, capsys):
+    soundfile.write(songs / "two" / "drums.flac", np.zeros(100), 48_000)
+    monkeypatch.setattr(sys, "argv", ["", str(songs.parent / "a"), str(songs), "--stems", "drums"])
+    with pytest.raises(SystemExit, match="2"):
+        remake["main"]()
+    assert "drums.flac: convert it to 44100 Hz" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from waveunet_cli import separate
 from waveunet_cli.checkpoint import Model
 from waveunet_cli.devices import Placement
 from waveunet_cli.errors import AudioReadError, AudioWriteError, ConfigError, DeviceError
-from waveunet_cli.separate import Separator
+from waveunet_cli.separate import Separator, Target
 from waveunet_cli.song import ChannelPlan, StemPlan
 
 EXAMPLES = settings(deadline=None, max_examples=25)
@@ -156,6 +156,18 @@ def test_a_resampled_identity_stays_in_place():
     stems = separator(identity()).separate(song, 48_000)
     error = (stems["vocals"] - song)[2000:-2000]
     assert decibel(error) - decibel(song) < -80
+
+
+# --- what stems were made with
+
+
+def test_what_was_made_before_there_were_towers_is_not_made_again(tmp_path):
+    model = model_of(TINY)
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.zero_()
+    request = Separator(model, "cpu", "float32").request(Target(tmp_path))
+    assert request.model_sha256 == "b518c3295fc68271b40b5fe03ee9cc1f00332c92c193c13a265496a79a470841"
 
 
 # --- channels

@@ -1,7 +1,8 @@
 """A checkpoint is a configuration and its weights in one safetensors file; nothing in it can run code.
 
-The configuration stands as JSON under the metadata key "config": the family of the network, then every field
-of the family's dataclass. Loading is strict: unknown or missing fields, names and shapes are listed and refused.
+The configuration stands as JSON under the metadata key "config": the family of the network, then the fields of the
+family's dataclass. Loading is strict: unknown or missing fields, names and shapes are listed and refused. Only a field
+that came after a family's first checkpoints (metadata "later") may be missing, and is while it has its default.
 """
 
 import json
@@ -135,11 +136,14 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) 
 
 def config_to_json(config: Config) -> str:
     """A configuration as one line of JSON, its family first."""
-    family, later = _family_of(config), _later(type(config))
+    return json.dumps({"family": _family_of(config), **stated_fields(config)})
+
+
+def stated_fields(config: Config) -> dict[str, Any]:
+    """The fields that a checkpoint states of its configuration: all but later ones that have their default."""
+    later = _later(type(config))
     values: dict[str, Any] = asdict(config)  # type: ignore[call-overload]
-    for name in [name for name in values if name in later and values[name] == getattr(type(config), name)]:
-        del values[name]
-    return json.dumps({"family": family, **values})
+    return {name: value for name, value in values.items() if name not in later or value != later[name]}
 
 
 def config_from_json(text: str, where: str) -> Config:
@@ -154,7 +158,7 @@ def config_from_json(text: str, where: str) -> Config:
         ) from error
     known = getattr(import_module(module), dataclass_name)
     names = {field.name for field in fields(known)}
-    missing = names - values.keys() - _later(known)
+    missing = names - values.keys() - _later(known).keys()
     if missing or values.keys() - names:
         raise CheckpointError(
             f"{where}: configuration fields differ (missing: {sorted(missing)}, "
@@ -167,9 +171,9 @@ def config_from_json(text: str, where: str) -> Config:
     return config
 
 
-def _later(known: type) -> set[str]:
-    """Fields that a configuration got after the first checkpoints of its family; without them, it has the defaults."""
-    return {field.name for field in fields(known) if field.metadata.get("later")}
+def _later(known: type) -> dict[str, Any]:
+    """The defaults of the fields that a configuration got after the first checkpoints of its family."""
+    return {field.name: field.default for field in fields(known) if field.metadata.get("later")}
 
 
 def _frozen(value: Any) -> Any:

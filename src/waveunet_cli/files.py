@@ -25,7 +25,7 @@ def to_disk(path: Path) -> None:
 def whole_file(path: Path, temporary: Path | None = None) -> Iterator[Path]:
     """Where to write what is to become `path`: a file beside it, by default .NAME.part, which is renamed at the end.
 
-    If an exception comes, or to_disk raises one, it is removed, and what was at `path` before stays.
+    If an exception comes, or to_disk raises one, the file beside it is removed, and what was at `path` before stays.
     """
     temporary = temporary or path.with_name(f".{path.name}.part")
     try:

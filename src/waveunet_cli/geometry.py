@@ -73,7 +73,7 @@ def valid_window(levels: int, down_taps: int, up_taps: int, min_hop_frames: int)
 
 
 def masked_window(levels: int, down_taps: int, up_taps: int, min_hop_frames: int) -> Window:
-    """The same of a valid network whose estimates are masked: spectra need MASK_HOP_FRAMES on both sides.
+    """The smallest such window of a network whose estimates are masked: spectra need MASK_HOP_FRAMES on both sides.
 
     The hop is a multiple of these, too, so that all windows' spectra begin at the same frames.
     """

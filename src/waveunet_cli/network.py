@@ -59,7 +59,7 @@ def fold_upsampling(weight: Tensor, bias: Tensor, skip_channels: int, earlier: T
 
 
 class Tower(nn.Module):
-    """All layers but the last: (B, C, t) → features (B, F_c, t − 2·context), without what masks need.
+    """All layers but the last, as `features`.
 
     Parameters, kernels as [out, in, tap]: `down.0 … L−1`, `bottleneck`, `up.0 … L−1` (deepest first; input
     channels: skip, then upsampled), `upsample.0 … L−1` (learned upsampling only, deepest first, before the
@@ -83,7 +83,7 @@ class Tower(nn.Module):
         )
 
     def features(self, mixture: Tensor) -> Tensor:
-        """What the last layer reads, of windows (B, C, t)."""
+        """What the last layer reads: (B, C, t) → (B, F_c, t − 2·context); masks' share of the context stays."""
         x = mixture.unsqueeze(2).contiguous(memory_format=torch.channels_last)  # (B, C, 1, t)
         skips = []
         for level, conv in enumerate([*self.down, self.bottleneck]):
@@ -98,7 +98,7 @@ class Tower(nn.Module):
             up = self._up_same if self.config.padding == "same" else self._up_valid
             x = F.leaky_relu_(up(level, x, skips.pop()), SLOPE)
 
-        return x.squeeze(2)
+        return x.squeeze(2)  # (B, F_c, t − 2·context)
 
     def up_kernel(self, level: int) -> UpKernel:
         """The kernels of level `level` of the way up (0 is the deepest) of a valid network."""
@@ -133,8 +133,8 @@ class Tower(nn.Module):
 class WaveUNet(Tower):
     """The network of a WaveUNetConfig (paper, section 3).
 
-    Parameters: those of its tower; `beside.0 …`, those of further towers, if there are any; `output` (input channels:
-    mixture, then each tower's features; output channels by source, then by audio channel).
+    It is its own first tower. Parameters: those of a tower; `beside.0 …`, those of further towers, if there are any;
+    `output` (input channels: mixture, then each tower's features; output channels by source, then by audio channel).
     """
 
     def __init__(self, config: WaveUNetConfig) -> None:

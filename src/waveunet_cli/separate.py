@@ -17,7 +17,7 @@ from waveunet_cli.audio import AudioInfo, AudioReader, Clip, StemWriter, choose_
 from waveunet_cli.audio.read import reading_explained
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.carried import BLOCK_FRAMES, CarriedNetwork
-from waveunet_cli.checkpoint import Config, Model
+from waveunet_cli.checkpoint import Config, Model, stated_fields
 from waveunet_cli.devices import FrugalNetwork, Placement, place
 from waveunet_cli.errors import AudioReadError, AudioWriteError, ConfigError, DeviceError
 from waveunet_cli.hub import load_model
@@ -260,7 +260,9 @@ class Separator:
 
     @cached_property
     def _model_sha256(self) -> str:
-        digest = hashlib.sha256(repr(self.model.config).encode())
+        config = self.model.config
+        stated = ", ".join(f"{name}={value!r}" for name, value in stated_fields(config).items())
+        digest = hashlib.sha256(f"{type(config).__name__}({stated})".encode())
         for name, weight in sorted(self.model.network.state_dict().items()):
             digest.update(f"{name} {tuple(weight.shape)}".encode())
             digest.update(weight.detach().float().cpu().contiguous().numpy())

@@ -175,6 +175,7 @@ def forward(network: WaveUNet, mixture: Tensor) -> Tensor:
 
 
 def _features(tower: Tower, mixture: Tensor) -> Tensor:
+    """`tower.features(mixture)`: (B, C, t) → (B, F_c, t − 2·context)."""
     x = mixture.unsqueeze(2).contiguous(memory_format=torch.channels_last)  # (B, C, 1, t)
     skips = []
     for conv, keep in zip([*tower.down, tower.bottleneck], _kept_frames(tower, x.shape[-1]), strict=True):
@@ -185,7 +186,7 @@ def _features(tower: Tower, mixture: Tensor) -> Tensor:
     for level in range(tower.config.levels):
         kernel = tower.up_kernel(level)
         x = Up.apply(x, skips.pop(), *kernel)  # type: ignore[no-untyped-call]
-    features: Tensor = x.squeeze(2)  # (B, F_c, t − 2·context)
+    features: Tensor = x.squeeze(2)
     return features
 
 

@@ -111,10 +111,13 @@ def _initial(recipe: Recipe, config: Config, device: torch.device) -> State:
 
 
 def _transferred(path: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`weights`, those that fit replaced by the checkpoint's. Raises ConfigError if none fits."""
+    """`weights`, those that fit replaced by the checkpoint's. Raises ConfigError if no kernel fits."""
     given = load_checkpoint(Path(path)).network.state_dict()
     fitting = {name: w for name, w in given.items() if name in weights and w.shape == weights[name].shape}
-    if not fitting:
+    for name in [name for name in fitting if name.endswith(".bias")]:
+        if f"{name.removesuffix('bias')}weight" not in fitting:
+            del fitting[name]  # it belongs to another kernel
+    if not any(weight.ndim > 1 for weight in fitting.values()):
         raise ConfigError(f"transfer: {path} has no weight of this architecture; choose a related checkpoint")
     return weights | fitting
 

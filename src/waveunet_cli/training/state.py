@@ -6,7 +6,7 @@ Its tensors are `weights.…`, `average.…` (moving average), `best.…` (of th
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
@@ -98,7 +98,7 @@ def load_state(path: Path, config: Config, state: State) -> None:
         raise CheckpointError(f"{path}: holds no training state; start in another folder")
     if json.loads(metadata["config"]) != json.loads(config_to_json(config)):
         raise CheckpointError(
-            f"{path}: state of another architecture: {_difference(metadata['config'], config_to_json(config))}; "
+            f"{path}: state of another architecture: {_difference(json.loads(metadata['config']), config)}; "
             "resume with the recipe it was started with, or start in another folder"
         )
     parts: dict[str, Weights] = {}
@@ -129,8 +129,12 @@ def _optimizer_steps(optimizer: torch.optim.AdamW) -> int:
     return max((int(moments["step"]) for moments in optimizer.state.values()), default=0)
 
 
-def _difference(found: str, expected: str) -> str:
-    a, b = json.loads(found), json.loads(expected)
+def _difference(found: Mapping[str, object], config: Config) -> str:
+    default = {field.name: field.default for field in fields(config)}  # type: ignore[arg-type]
+    expected = default | json.loads(config_to_json(config))
+    found = default | dict(found)
     return ", ".join(
-        f"{key} {a.get(key)!r} instead of {b.get(key)!r}" for key in sorted(a | b) if a.get(key) != b.get(key)
+        f"{key} {found.get(key)!r} instead of {expected.get(key)!r}"
+        for key in sorted(found | expected)
+        if found.get(key) != expected.get(key)
     )
