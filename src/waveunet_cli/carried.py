@@ -160,12 +160,13 @@ class _Line:
 
     def __init__(self, keep_frames: int, block_frames: int, channels: int, dtype: torch.dtype) -> None:
         self._keep = keep_frames
-        self._rows = torch.zeros(2 * (keep_frames + block_frames), channels, dtype=dtype)
+        blocks = max(1, -(-keep_frames // block_frames))  # until frames move, at least as many as are kept
+        self._rows = torch.zeros(keep_frames + blocks * block_frames, channels, dtype=dtype)
         self._end = keep_frames
 
     def extend(self, frames: int) -> Tensor:
         """Room for the next rows (frames, C), to be filled by the caller."""
-        if self._end + frames > len(self._rows):  # only now does anything move: every other block
+        if self._end + frames > len(self._rows):  # only now does anything move
             self._rows[: self._keep] = self._rows[self._end - self._keep : self._end]
             self._end = self._keep
         self._end += frames
@@ -173,7 +174,7 @@ class _Line:
 
     def rows(self, back: int, frames: int) -> Tensor:
         """`frames` rows (frames, C), the first of them `back` before the end."""
-        assert frames <= back <= self._keep + len(self._rows)
+        assert frames <= back <= self._end
         return self._rows[self._end - back : self._end - back + frames]
 
 
