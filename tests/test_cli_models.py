@@ -46,7 +46,7 @@ def test_the_table_has_a_line_a_model(run):
     lines = out.splitlines()
     assert lines[0].split() == ["NAME", "STEMS", "RATE", "SIZE", "WHERE", "LICENCE", "QUALITY", "(SDR)"]
     (vocals,) = [line for line in lines if line.startswith("vocals ")]
-    assert vocals.split()[1:7] == ["accompaniment,vocals", "44.1k", "stereo", "9.1", "MB", "embedded"]
+    assert vocals.split()[1:7] == ["accompaniment,vocals", "44.1k", "stereo", "18", "MB", "embedded"]
     (m4,) = [line for line in lines if line.startswith("m4 ")]
     assert "available" in m4
     assert "vocals 4.46, accompaniment 10.69 dB (MUSDB18 test, median over all frames)" in m4
