@@ -17,7 +17,7 @@ import torch
 from sampler import FADE_FRAMES, faded
 from synthesizers import PEAK, RATE_HZ, Audio, options_of, write_files
 
-from waveunet_cli.audio import AUDIO_EXTENSIONS
+from waveunet_cli.training.dataset import stem_files
 
 HEARD = 3e-3  # of a passage, root mean square
 TRIES = 12
@@ -109,10 +109,8 @@ def main() -> None:
     parser.add_argument("songs", type=Path)
     parser.add_argument("--stems", nargs="+", required=True)
     options = parser.parse_args()
-    files = {
-        stem: sorted(path for path in options.songs.glob(f"*/{stem}.*") if path.suffix.lower() in AUDIO_EXTENSIONS)
-        for stem in options.stems
-    }
+    songs = [stem_files(folder) for folder in sorted(options.songs.glob("*")) if folder.is_dir()]
+    files = {stem: [song[stem] for song in songs if stem in song] for stem in options.stems}
     missing = [stem for stem, paths in files.items() if not paths]
     if missing:
         parser.error(f"{options.songs}: no song has the stem {missing[0]}")

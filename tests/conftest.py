@@ -1,9 +1,12 @@
 """Shared fixtures: one core for torch and numpy, and the command line run inside this process."""
 
 import os
+import runpy
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy loads
 
@@ -58,3 +61,19 @@ def imported(waveunet: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.M
         return load_model(name)
 
     return imported
+
+
+@pytest.fixture
+def recipe(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """What a script of recipes/ defines; if arguments are given, after its main() has run with them."""
+    folder = Path(__file__).parents[1] / "recipes"
+    monkeypatch.syspath_prepend(str(folder))  # they import each other
+
+    def recipe(name: str, *arguments: object) -> dict[str, Any]:
+        defined = runpy.run_path(str(folder / f"{name}.py"))
+        if arguments:
+            monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+            defined["main"]()
+        return defined
+
+    return recipe

@@ -1,22 +1,12 @@
 """The mean of checkpoints' weights."""
 
-import runpy
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
 from small_models import VALID, network_of
 from waveunet_cli.checkpoint import load_checkpoint, save_checkpoint
-
-SCRIPT = Path(__file__).parents[1] / "recipes" / "average.py"
-
-
-def average(monkeypatch, *paths):
-    monkeypatch.setattr(sys, "argv", ["average.py", *map(str, paths)])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
 def saved(path, config, factor):
@@ -25,29 +15,29 @@ def saved(path, config, factor):
     return path
 
 
-def test_the_mean_of_weights(tmp_path, monkeypatch):
+def test_the_mean_of_weights(tmp_path, recipe):
     one, three = (saved(tmp_path / f"{n}.safetensors", VALID[0], n) for n in (1, 3))
-    average(monkeypatch, tmp_path / "mean.safetensors", one, three)
+    recipe("average", tmp_path / "mean.safetensors", one, three)
     mean = load_checkpoint(tmp_path / "mean.safetensors")
     assert mean.config == VALID[0]
     for name, weight in load_checkpoint(one).network.state_dict().items():
         torch.testing.assert_close(mean.network.state_dict()[name], 2 * weight, rtol=1e-3, atol=1e-6)
 
 
-def test_another_architecture_is_refused(tmp_path, monkeypatch, capsys):
+def test_another_architecture_is_refused(tmp_path, recipe, capsys):
     one = saved(tmp_path / "one.safetensors", VALID[0], 1)
     other = saved(tmp_path / "other.safetensors", replace(VALID[0], filters=VALID[0].filters + 1), 1)
     with pytest.raises(SystemExit, match="2"):
-        average(monkeypatch, tmp_path / "mean.safetensors", one, other)
+        recipe("average", tmp_path / "mean.safetensors", one, other)
     assert "other.safetensors: not of the architecture" in capsys.readouterr().err
     assert not (tmp_path / "mean.safetensors").exists()
 
 
-def test_masks_are_added_to_networks_that_can_have_them(tmp_path, monkeypatch, capsys):
+def test_masks_are_added_to_networks_that_can_have_them(tmp_path, recipe, capsys):
     difference = saved(tmp_path / "difference.safetensors", VALID[1], 1)
-    average(monkeypatch, tmp_path / "masked.safetensors", difference, "--masked")
+    recipe("average", tmp_path / "masked.safetensors", difference, "--masked")
     assert load_checkpoint(tmp_path / "masked.safetensors").config == replace(VALID[1], output="masked")
     direct = saved(tmp_path / "direct.safetensors", VALID[0], 1)
     with pytest.raises(SystemExit, match="2"):
-        average(monkeypatch, tmp_path / "none.safetensors", direct, "--masked")
+        recipe("average", tmp_path / "none.safetensors", direct, "--masked")
     assert "direct.safetensors: no valid network of the difference kind" in capsys.readouterr().err

@@ -1,9 +1,6 @@
 """Several networks as the towers of one."""
 
-import runpy
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,14 +9,8 @@ from small_models import FOUR, VALID, network_of
 from waveunet_cli.checkpoint import build_network, load_checkpoint, save_checkpoint
 from waveunet_cli.ports.mss import MSSConfig
 
-SCRIPT = Path(__file__).parents[1] / "recipes" / "join.py"
 TWO = replace(VALID[1], activation="linear")  # linear: the mean may be taken before or after it
 STEMS = replace(TWO, sources=FOUR, residual="other")
-
-
-def join(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["join.py", *map(str, arguments)])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
 def saved(path, config, seed, loudness=1.0):
@@ -43,11 +34,11 @@ def assert_close(found, expected):
     torch.testing.assert_close(found, expected, atol=4e-3, rtol=0)  # the last layer is rounded to float16 again
 
 
-def test_its_estimates_are_the_mean(tmp_path, monkeypatch):
+def test_its_estimates_are_the_mean(tmp_path, recipe):
     a, b, c = (saved(tmp_path / f"{seed}.safetensors", TWO, seed) for seed in (1, 2, 3))
-    join(monkeypatch, tmp_path / "ab.safetensors", f"{a}:0.25", f"{b}:0.75")
+    recipe("join", tmp_path / "ab.safetensors", f"{a}:0.25", f"{b}:0.75")
     assert load_checkpoint(tmp_path / "ab.safetensors").config == replace(TWO, towers=2)
-    join(monkeypatch, tmp_path / "abc.safetensors", f"{c}:0.2", f"{tmp_path / 'ab.safetensors'}:0.8")
+    recipe("join", tmp_path / "abc.safetensors", f"{c}:0.2", f"{tmp_path / 'ab.safetensors'}:0.8")
     assert load_checkpoint(tmp_path / "abc.safetensors").config == replace(TWO, towers=3)
     ya, yb, yc, found = (estimates(path) for path in (a, b, c, tmp_path / "abc.safetensors"))
     for source in TWO.sources:
@@ -55,10 +46,10 @@ def test_its_estimates_are_the_mean(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("order", [FOUR, FOUR[::-1]], ids=["the rest is the vocals", "the rest is the bass"])
-def test_four_stems_become_vocals_and_accompaniment(tmp_path, monkeypatch, order):
+def test_four_stems_become_vocals_and_accompaniment(tmp_path, recipe, order):
     two = saved(tmp_path / "two.safetensors", TWO, 1)
     four = saved(tmp_path / "four.safetensors", replace(STEMS, sources=order), 2)
-    join(monkeypatch, tmp_path / "turned.safetensors", f"{two}:0", f"{four}:1")
+    recipe("join", tmp_path / "turned.safetensors", f"{two}:0", f"{four}:1")
     assert load_checkpoint(tmp_path / "turned.safetensors").config == TWO
     expected, found = estimates(four), estimates(tmp_path / "turned.safetensors")
     assert_close(found["vocals"], expected["vocals"])
@@ -66,19 +57,19 @@ def test_four_stems_become_vocals_and_accompaniment(tmp_path, monkeypatch, order
 
 
 @pytest.mark.parametrize("changes", [{"activation": "tanh"}, {"output": "direct"}], ids=str)
-def test_a_network_joined_with_itself_is_itself(tmp_path, monkeypatch, changes):
+def test_a_network_joined_with_itself_is_itself(tmp_path, recipe, changes):
     path = saved(tmp_path / "one.safetensors", replace(TWO, **changes), 1)
-    join(monkeypatch, tmp_path / "twice.safetensors", f"{path}:0.5", f"{path}:0.5")
+    recipe("join", tmp_path / "twice.safetensors", f"{path}:0.5", f"{path}:0.5")
     expected, found = estimates(path), estimates(tmp_path / "twice.safetensors")
     for source in TWO.sources:
         assert_close(found[source], expected[source])
 
 
-def test_tanh_is_nearly_linear_where_it_is_soft(tmp_path, monkeypatch):
+def test_tanh_is_nearly_linear_where_it_is_soft(tmp_path, recipe):
     config = replace(TWO, activation="tanh")
     a = saved(tmp_path / "a.safetensors", config, 1, loudness=0.1)
     turned = saved(tmp_path / "turned.safetensors", replace(config, sources=TWO.sources[::-1]), 2, loudness=0.1)
-    join(monkeypatch, tmp_path / "ab.safetensors", f"{a}:0.5", f"{turned}:0.5")
+    recipe("join", tmp_path / "ab.safetensors", f"{a}:0.5", f"{turned}:0.5")
     ya, yb, found = (estimates(path, loudness=0.1) for path in (a, turned, tmp_path / "ab.safetensors"))
     for source in TWO.sources:
         mean = (ya[source] + yb[source]) / 2
@@ -99,16 +90,16 @@ def test_tanh_is_nearly_linear_where_it_is_soft(tmp_path, monkeypatch):
     ],
     ids=str,
 )
-def test_what_cannot_be_joined_is_refused(tmp_path, monkeypatch, capsys, other, share, words):
+def test_what_cannot_be_joined_is_refused(tmp_path, recipe, capsys, other, share, words):
     a, b = saved(tmp_path / "a.safetensors", TWO, 1), tmp_path / "b.safetensors"
     save_checkpoint(b, other, build_network(other).state_dict())
     with pytest.raises(SystemExit, match="2"):
-        join(monkeypatch, tmp_path / "ab.safetensors", f"{a}:0.5", f"{b}:{share}")
+        recipe("join", tmp_path / "ab.safetensors", f"{a}:0.5", f"{b}:{share}")
     assert words in capsys.readouterr().err
     assert not (tmp_path / "ab.safetensors").exists()
 
 
-def test_a_file_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):
+def test_a_file_that_is_not_there_is_one_line(tmp_path, recipe, capsys):
     with pytest.raises(SystemExit, match="2"):
-        join(monkeypatch, tmp_path / "out.safetensors", f"{tmp_path / 'none.safetensors'}:1")
+        recipe("join", tmp_path / "out.safetensors", f"{tmp_path / 'none.safetensors'}:1")
     assert "none.safetensors: no such checkpoint" in capsys.readouterr().err

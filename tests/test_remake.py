@@ -1,21 +1,15 @@
 """New pieces out of the stems of few songs, for training."""
 
-import runpy
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import soundfile
 
-RECIPES = Path(__file__).parents[1] / "recipes"
 RATE_HZ = 44_100
 
 
 @pytest.fixture
-def remake(monkeypatch):
-    monkeypatch.syspath_prepend(str(RECIPES))
-    return runpy.run_path(str(RECIPES / "remake.py"))
+def remake(recipe):
+    return recipe("remake")
 
 
 @pytest.fixture
@@ -58,12 +52,11 @@ def test_a_sweep_takes_away_and_adds_nothing(remake):
     assert 0.01 < (y**2).mean() / (x**2).mean() < 0.9
 
 
-def test_a_file_depends_on_seed_and_number_only(remake, songs, monkeypatch):
+def test_a_file_depends_on_seed_and_number_only(recipe, songs):
     def files(name, count):
         out = songs.parent / name
         options = ["--stems", "drums", "vocals", "--count", str(count), "--seconds", "5"]
-        monkeypatch.setattr(sys, "argv", ["", str(out), str(songs), *options])
-        remake["main"]()
+        recipe("remake", str(out), str(songs), *options)
         return [soundfile.read(path)[0] for path in sorted(out.iterdir())]
 
     two, again = files("a", 2), files("b", 1)
@@ -92,16 +85,14 @@ def test_parts_are_as_loud_as_each_other_give_or_take(remake, songs):
     assert 2 < np.std(levels) < 7
 
 
-def test_a_stem_that_no_song_has(remake, songs, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["", str(songs.parent / "a"), str(songs), "--stems", "bass"])
+def test_a_stem_that_no_song_has(recipe, songs, capsys):
     with pytest.raises(SystemExit, match="2"):
-        remake["main"]()
+        recipe("remake", str(songs.parent / "a"), str(songs), "--stems", "bass")
     assert "no song has the stem bass" in capsys.readouterr().err
 
 
-def test_a_file_of_another_rate_is_named(remake, songs, monkeypatch, capsys):
+def test_a_file_of_another_rate_is_named(recipe, songs, capsys):
     soundfile.write(songs / "two" / "drums.flac", np.zeros(100), 48_000)
-    monkeypatch.setattr(sys, "argv", ["", str(songs.parent / "a"), str(songs), "--stems", "drums"])
     with pytest.raises(SystemExit, match="2"):
-        remake["main"]()
+        recipe("remake", str(songs.parent / "a"), str(songs), "--stems", "drums")
     assert "drums.flac: convert it to 44100 Hz" in capsys.readouterr().err

@@ -1,22 +1,17 @@
 """Voices as a sampler plays them, for training."""
 
 import json
-import runpy
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-RECIPES = Path(__file__).parents[1] / "recipes"
 RATE_HZ = 44_100
 
 
 @pytest.fixture
-def sampler(monkeypatch):
-    monkeypatch.syspath_prepend(str(RECIPES))
-    return runpy.run_path(str(RECIPES / "sampler.py"))
+def sampler(recipe):
+    return recipe("sampler")
 
 
 def tone(hz, frames=RATE_HZ):
@@ -69,7 +64,7 @@ def test_a_melody_keeps_to_steady_pitches_of_the_scale(sampler, tmp_path):
     assert np.mean(on_scale) > 0.8  # the others hold the end of one note and the start of the next
 
 
-def test_a_file_depends_on_seed_and_number_only(sampler, tmp_path, monkeypatch):
+def test_a_file_depends_on_seed_and_number_only(recipe, tmp_path):
     voices = tmp_path / "voices"
     voices.mkdir()
     soundfile.write(voices / "anna.wav", tone(220, 4 * RATE_HZ), RATE_HZ)
@@ -78,8 +73,7 @@ def test_a_file_depends_on_seed_and_number_only(sampler, tmp_path, monkeypatch):
 
     def files(name, count):
         options = ["--count", str(count), "--seconds", "9"]
-        monkeypatch.setattr(sys, "argv", ["", str(tmp_path / name), str(voices), *options])
-        sampler["main"]()
+        recipe("sampler", str(tmp_path / name), str(voices), *options)
         return [soundfile.read(path)[0] for path in sorted((tmp_path / name).iterdir())]
 
     two, again = files("a", 2), files("b", 1)

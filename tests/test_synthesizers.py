@@ -1,7 +1,6 @@
 """The rendering of synthesizers, for training."""
 
 import runpy
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -65,10 +64,9 @@ def test_a_piece_has_the_kinds_of_parts_that_are_asked_for(monkeypatch):
     assert sorted(heard) == ["lead", "swarm"]
 
 
-def test_a_file_depends_on_seed_and_number_only(tmp_path, monkeypatch):
+def test_a_file_depends_on_seed_and_number_only(tmp_path, recipe):
     def files(name, count):
-        monkeypatch.setattr(sys, "argv", ["", str(tmp_path / name), "--count", str(count), "--seconds", "3"])
-        synthesizers.main()
+        recipe("synthesizers", tmp_path / name, "--count", count, "--seconds", 3)
         return [soundfile.read(path)[0] for path in sorted((tmp_path / name).iterdir())]
 
     two, again = files("a", 2), files("b", 1)
