@@ -1,6 +1,6 @@
 """The mean of several checkpoints' weights, which are of one architecture and of one training or its start.
 
-    python recipes/average.py OUT.safetensors CHECKPOINT.safetensors... [--masked]
+    python recipes/average.py OUT.safetensors CHECKPOINT.safetensors... [--masked [EXPONENT]]
 
 Where little music leaves a network sure of what it only learnt by heart, such a mean is better on other music than each
 of them (Izmailov et al., Averaging Weights Leads to Wider Optima, 2018). Written as float16.
@@ -14,13 +14,21 @@ import torch
 
 from waveunet_cli.checkpoint import load_checkpoint, save_checkpoint
 from waveunet_cli.config import WaveUNetConfig
+from waveunet_cli.errors import ConfigError
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("checkpoints", type=Path, nargs="+")
-    parser.add_argument("--masked", action="store_true", help="let it end in ratio masks, whatever it was trained with")
+    parser.add_argument(
+        "--masked",
+        type=float,
+        nargs="?",
+        const=1.0,
+        metavar="EXPONENT",
+        help="let it end in ratio masks, whatever it was trained with [default exponent: 1]",
+    )
     options = parser.parse_args()
     models = [load_checkpoint(path) for path in options.checkpoints]
     config, states = models[0].config, [model.network.state_dict() for model in models]
@@ -28,10 +36,13 @@ def main() -> None:
     if different:
         parser.error(f"{', '.join(different)}: not of the architecture of {options.checkpoints[0]}; leave them out")
     mean = {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
-    if options.masked:
+    if options.masked is not None:
         if not (isinstance(config, WaveUNetConfig) and config.additive and config.padding == "valid"):
             parser.error(f"{options.checkpoints[0]}: no valid network of the difference kind; leave --masked out")
-        config = replace(config, output="masked")
+        try:
+            config = replace(config, output="masked", mask_exponent=options.masked)
+        except ConfigError as error:
+            parser.error(str(error))
     save_checkpoint(options.out, config, mean, torch.float16)
 
 

@@ -25,7 +25,7 @@ VALID = [
 MASKED = [
     replace(TINY, output="masked"),
     replace(TINY, output="masked", levels=3, upsampling="learned", channels=2, sources=FOUR, residual="other"),
-    replace(TINY, output="masked", towers=2),
+    replace(TINY, output="masked", mask_exponent=1.5, towers=2),
 ]
 
 

@@ -37,6 +37,12 @@ def test_masks_are_added_to_networks_that_can_have_them(tmp_path, recipe, capsys
     difference = saved(tmp_path / "difference.safetensors", VALID[1], 1)
     recipe("average", tmp_path / "masked.safetensors", difference, "--masked")
     assert load_checkpoint(tmp_path / "masked.safetensors").config == replace(VALID[1], output="masked")
+    recipe("average", tmp_path / "steeper.safetensors", tmp_path / "masked.safetensors", "--masked", "1.5")
+    steeper = load_checkpoint(tmp_path / "steeper.safetensors")
+    assert steeper.config == replace(VALID[1], output="masked", mask_exponent=1.5)
+    with pytest.raises(SystemExit, match="2"):
+        recipe("average", tmp_path / "none.safetensors", difference, "--masked", "0")
+    assert "mask_exponent must be a number above 0" in capsys.readouterr().err
     direct = saved(tmp_path / "direct.safetensors", VALID[0], 1)
     with pytest.raises(SystemExit, match="2"):
         recipe("average", tmp_path / "none.safetensors", direct, "--masked")

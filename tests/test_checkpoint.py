@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from small_models import FOUR, TINY, VALID, network_of
+from small_models import FOUR, MASKED, TINY, VALID, network_of
 from waveunet_cli.checkpoint import (
     FAMILIES,
     build_network,
@@ -82,7 +82,7 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path):
 
 @pytest.mark.parametrize(
     "config",
-    [*VARIANTS.values(), *VALID, MSSConfig(), PyTorchPortConfig(), KerasPortConfig()],
+    [*VARIANTS.values(), *VALID, *MASKED, MSSConfig(), PyTorchPortConfig(), KerasPortConfig()],
     ids=lambda config: type(config).__name__,
 )
 def test_configurations_survive_json(config):
@@ -91,9 +91,11 @@ def test_configurations_survive_json(config):
     assert config_from_json(text, "here") == config
 
 
-def test_checkpoints_from_before_there_were_towers():
-    assert "towers" not in json.loads(config_to_json(TINY))  # so that older releases open what has one
-    assert json.loads(config_to_json(replace(TINY, towers=2)))["towers"] == 2
+def test_later_fields_stand_in_checkpoints_that_need_them():
+    masked = replace(TINY, output="masked")
+    for field, value in (("towers", 2), ("mask_exponent", 1.5)):
+        assert field not in json.loads(config_to_json(masked))  # so that older releases open it
+        assert json.loads(config_to_json(replace(masked, **{field: value})))[field] == value
     with pytest.raises(CheckpointError, match=r"missing: \['levels'\]"):
         config_from_json(json.dumps({k: v for k, v in json.loads(config_to_json(TINY)).items() if k != "levels"}), "a")
 

@@ -22,6 +22,10 @@ from waveunet_cli.separate import Separator
         {"padding": "reflect"},
         {"upsampling": "cubic"},
         {"output": "mask"},
+        {"mask_exponent": 0, "output": "masked"},
+        {"mask_exponent": float("nan"), "output": "masked"},
+        {"mask_exponent": "2", "output": "masked"},
+        {"mask_exponent": 1.5},
         {"activation": "relu"},
         {"channels": 3},
         {"channels": 0},
@@ -69,8 +73,8 @@ def test_every_field_is_read():
 
     Watched.__name__ = "WaveUNetConfig"  # families know it by its name
     used = set()
-    for padding in ("valid", "same"):
-        plain = replace(TINY, padding=padding, output="difference")
+    for padding, output in (("valid", "masked"), ("same", "difference")):
+        plain = replace(TINY, padding=padding, output=output)
         config = Watched(**{field.name: getattr(plain, field.name) for field in fields(plain)})
         read.clear()  # the checks of __post_init__ do not count
         config.window()

@@ -21,39 +21,53 @@ from waveunet_cli.masks import apply_masks
 NETWORKS = [network_of(config) for config in MASKED]
 
 
-def test_the_formula() -> None:
-    x, y = noise(2, 2, 5 * HOP), noise(2, 3, 2, 5 * HOP, seed=1)
+@pytest.mark.parametrize("exponent", [1.0, 1.5, 2])
+def test_the_formula(exponent: float) -> None:
+    y = noise(2, 3, 2, 5 * HOP)
+    x = y.sum(1)
     window = torch.hann_window(2 * HOP).sqrt()
 
     def spectra(signal: torch.Tensor) -> torch.Tensor:  # (…, t) → (…, bins, n)
         flat = torch.stft(signal.reshape(-1, 5 * HOP), 2 * HOP, HOP, window=window, center=False, return_complex=True)
         return flat.reshape(*signal.shape[:-1], *flat.shape[-2:])
 
-    strength = spectra(y).abs().square().sum(2, keepdim=True).sqrt()  # over channels
+    strength = spectra(y).abs().square().sum(2, keepdim=True).sqrt() ** exponent  # over channels
     masked = spectra(x)[:, None] * strength / strength.sum(1, keepdim=True)
     frames = torch.fft.irfft(masked.transpose(-1, -2)) * window  # (B, S, C, n, 2·HOP)
     expected = torch.zeros(2, 3, 2, 5 * HOP)
     for n in range(4):
         expected[..., n * HOP : (n + 2) * HOP] += frames[..., n, :]
-    assert_same(apply_masks(x, y), expected[..., HOP:-HOP])
+    assert_same(apply_masks(y, exponent), expected[..., HOP:-HOP])
 
 
 def test_sources_sum_to_the_mixture_and_take_all_of_it_alone() -> None:
-    x, y = noise(1, 2, 6 * HOP), noise(1, 4, 2, 6 * HOP, seed=1)
-    assert_same(apply_masks(x, y).sum(1), x[..., HOP:-HOP])
-    y[:, 1:] = 0
-    found = apply_masks(x, y)
-    torch.testing.assert_close(found[:, 0], x[..., HOP:-HOP], atol=1e-4, rtol=0)
-    assert found[:, 1:].abs().max() < 1e-4
+    y = noise(1, 4, 2, 6 * HOP)
+    assert_same(apply_masks(y).sum(1), y.sum(1)[..., HOP:-HOP])
+    for alone in (0, 3):
+        only = torch.zeros_like(y)
+        only[:, alone] = y[:, alone]
+        found = apply_masks(only)
+        torch.testing.assert_close(found[:, alone], y[:, alone, :, HOP:-HOP], atol=1e-4, rtol=0)
+        assert found.sum(1).sub(found[:, alone]).abs().max() < 1e-4
 
 
-def test_silence_stays_silent_and_has_gradients() -> None:
+def test_a_fainter_source_falls_by_the_exponent() -> None:
+    x = noise(1, 1, 4 * HOP)
+    for exponent in (1.0, 1.5, 2.0):  # 20 dB fainter everywhere
+        loud, faint = apply_masks(torch.stack([x, 0.1 * x], 1), exponent)[0]
+        torch.testing.assert_close(faint, 0.1**exponent * loud)
+
+
+@pytest.mark.parametrize("exponent", [1.0, 1.5])
+def test_silence_stays_silent_and_has_gradients(exponent: float) -> None:
     y = noise(1, 2, 1, 4 * HOP).requires_grad_()
-    assert not apply_masks(torch.zeros(1, 1, 4 * HOP), y).any()
+    rest = 0 - y.sum(1, keepdim=True)  # of silence
+    assert not apply_masks(torch.cat([y, rest], 1), exponent).any()
     silence = torch.zeros_like(y).requires_grad_()
-    apply_masks(noise(1, 1, 4 * HOP), silence).square().sum().backward()
+    apply_masks(torch.cat([silence, noise(1, 1, 1, 4 * HOP)], 1), exponent).square().sum().backward()
     assert silence.grad is not None
     assert silence.grad.isfinite().all()
+    assert silence.grad.any()
 
 
 @EXAMPLES

@@ -255,7 +255,8 @@ class CarriedNetwork:
     def stream(self, size: int = 1) -> Stream:
         """A stream of `size` signals side by side that gives what the whole network does."""
         stream = CarriedStream(self, size)
-        return MaskedStream(stream) if self._network.config.output == "masked" else stream
+        config = self._network.config
+        return MaskedStream(stream, config.mask_exponent) if config.output == "masked" else stream
 
     def new_lines(self) -> _Lines:
         """The state of a signal of which nothing was seen yet."""

@@ -41,6 +41,7 @@ class WaveUNetConfig:
     activation       of the output: "tanh", as in the paper, or "linear"
     window_frames    output frames of one window in training, rounded up to what the geometry allows
     residual         the source that receives what lies above the model's Nyquist frequency
+    mask_exponent    of the estimates' magnitudes in ratio masks; 1 shares amplitudes, 2 powers
     towers           so many networks side by side, whose features meet in the last layer; 1 in the paper
 
     Raises ConfigError for a combination that cannot exist.
@@ -59,6 +60,7 @@ class WaveUNetConfig:
     activation: Literal["tanh", "linear"] = "tanh"
     window_frames: int = 16_384
     residual: str = "accompaniment"
+    mask_exponent: float = field(default=1.0, metadata={"later": True})
     towers: int = field(default=1, metadata={"later": True})
 
     def __post_init__(self) -> None:
@@ -78,6 +80,10 @@ class WaveUNetConfig:
                 raise ConfigError(f"{name} must be a whole number of at least 1, found {value!r}")
         if self.output == "masked" and self.padding == "same":
             raise ConfigError('output "masked" needs padding "valid": spectra need frames on both sides of a window')
+        if not (type(self.mask_exponent) in (int, float) and 0 < self.mask_exponent <= 10):
+            raise ConfigError(f"mask_exponent must be a number above 0, up to 10, found {self.mask_exponent!r}")
+        if self.mask_exponent != 1 and self.output != "masked":
+            raise ConfigError(f'mask_exponent {self.mask_exponent} needs output "masked", found {self.output!r}')
         if self.down_taps % 2 == 0 or self.up_taps % 2 == 0:
             raise ConfigError(f"taps must be odd, found down_taps={self.down_taps}, up_taps={self.up_taps}")
 

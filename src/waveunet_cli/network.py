@@ -160,7 +160,9 @@ class WaveUNet(Tower):
         """What follows the last level: a window (B, C, t), each tower's features (B, F_c, t') → (B, S, C, t'')."""
         mixture = crop(mixture, features[0].shape[-1])
         estimates = self.sources_of(mixture, features)
-        return apply_masks(mixture, estimates) if self.config.output == "masked" else estimates
+        if self.config.output == "masked":
+            return apply_masks(estimates, self.config.mask_exponent)
+        return estimates
 
     def sources_of(self, mixture: Tensor, features: list[Tensor]) -> Tensor:
         """The last layer: (B, C, t) and each tower's (B, F_c, t) → (B, S, C, t). Always in float32: it is cheap."""
