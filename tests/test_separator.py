@@ -387,6 +387,9 @@ def test_skipping_and_overwriting(song, tmp_path):
     assert not run.separate_file(song, tmp_path, overwrite="never").skipped
     assert vocals.read_bytes() == whole
     assert run.separate_file(song, tmp_path).skipped
+    fresh = separator()
+    assert fresh.separate_file(song, tmp_path).skipped
+    assert "_carried" not in vars(fresh)  # no kernels were folded for nothing
 
 
 def test_a_song_is_never_overwritten_by_its_stem(song, tmp_path):
@@ -428,7 +431,9 @@ def test_a_failure_inside_the_network_leaves_nothing(song, tmp_path, monkeypatch
 
 
 def test_a_full_disk_is_noticed_before_computing(song, tmp_path, monkeypatch):
-    monkeypatch.setattr(separate.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 100_000}))
+    monkeypatch.setattr(
+        separate.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 100_000, "total": 10**9})
+    )
     with pytest.raises(AudioWriteError, match=r"0\.3 MB needed .* free some space or choose another --out"):
         separator().separate_file(song, tmp_path / "out")
     assert files(tmp_path) == ["song.wav"]

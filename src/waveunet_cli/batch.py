@@ -122,6 +122,7 @@ class Ledger:
                     speed=separated.seconds / took_seconds,
                     gain=separated.gain,
                     peak=separated.peak,
+                    clipped_samples=separated.clipped_samples,
                 )
             )
 

@@ -66,6 +66,7 @@ class FileDone:
     speed: float
     gain: float
     peak: float
+    clipped_samples: int
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ class RemoteOutput:
                 said = str(error).replace(str(local), song.url).replace(str(staging.out), self._out)
                 raise type(error)(said) from error
             _transfers(self._out, AudioWriteError, self._upload, store, there, place, song, before)
-        return RemoteSeparated(song.path, {}, seconds=done.seconds, gain=done.gain, peak=done.peak, urls=urls)
+        return RemoteSeparated(**vars(done) | {"path": song.path, "stems": {}}, urls=urls)
 
     def _is_done(
         self, store: Any, there: Callable[[Path], str], place: Place, source: tuple[int, int], staging: Target

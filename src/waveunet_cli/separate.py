@@ -2,13 +2,14 @@
 
 import hashlib
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ Overwrite = Literal["always", "never", "changed"]
 
 @dataclass(frozen=True)
 class Separated:
-    """What became of a file: its stems' paths, its length, the gain and the peak of the stems before it."""
+    """What became of a file: its stems, its length, their gain, their peak before that, how many samples were cut."""
 
     path: Path
     stems: dict[str, Path]
@@ -46,6 +47,7 @@ class Separated:
     seconds: float = 0.0
     gain: float = 1.0
     peak: float = 0.0
+    clipped_samples: int = 0
 
     @property
     def names(self) -> dict[str, str]:
@@ -104,10 +106,10 @@ class Separator:
         self._plan = StemPlan.of(config, stems, two_stems)
         self._stereo = stereo
         on_cpu = self.placement.device.type == "cpu"
-        self._carried: CarriedNetwork | None = None
+        self._folding = threading.Lock()
+        self._block: int | None = None
         if on_cpu and isinstance(network, WaveUNet) and network.config.padding == "valid":
-            block = BLOCK_FRAMES if segment_seconds is None else round(segment_seconds * config.sample_rate)
-            self._carried = CarriedNetwork(network, self.placement.dtype, block)
+            self._block = BLOCK_FRAMES if segment_seconds is None else round(segment_seconds * config.sample_rate)
             return
         if segment_seconds is None and not on_cpu:
             segment_seconds = GPU_WINDOW_SECONDS
@@ -234,7 +236,14 @@ class Separator:
                         raise AudioReadError(f"{path}: was changed while it was read; separate it again")
                     report = writer.commit()
                 place.finish(path, mark, self.model.name, self.request(target), rate_hz, report)
-        return Separated(path, place.paths, seconds=report.frames / rate_hz, gain=report.gain, peak=report.peak)
+        return Separated(
+            path,
+            place.paths,
+            seconds=report.frames / rate_hz,
+            gain=report.gain,
+            peak=report.peak,
+            clipped_samples=report.clipped_samples,
+        )
 
     def why_again(self, song: Song, target: Target, overwrite: Overwrite) -> str | None:
         """Why a song would be separated, in a word or two; None if it would be skipped."""
@@ -305,9 +314,18 @@ class Separator:
         return self._networks.submit(function, *arguments).result()
 
     def _new_stream(self, size: int) -> Stream:
-        if self._carried is not None:
-            return self._carried.stream(size)
+        with self._folding:
+            carried = self._carried
+        if carried is not None:
+            return carried.stream(size)
         return WindowedStream(self._frugal, self._window, len(self.model.config.sources), self._batch)
+
+    @cached_property
+    def _carried(self) -> CarriedNetwork | None:
+        """Made for the first song: folding kernels takes a moment, and all songs may be skipped."""
+        if self._block is None:
+            return None
+        return CarriedNetwork(cast(WaveUNet, self.model.network), self.placement.dtype, self._block)
 
 
 @contextmanager
@@ -327,9 +345,9 @@ def _check_space(out: Path, info: AudioInfo, channels: int, stems: int) -> None:
     if info.frames is None:
         return
     folder = next(parent for parent in (out, *out.absolute().parents) if parent.exists())
-    needed, free = info.frames * channels * stems * 4, shutil.disk_usage(folder).free
-    if needed > free:
+    needed, usage = info.frames * channels * stems * 4, shutil.disk_usage(folder)
+    if needed > usage.free and usage.total:  # a file system without any space, such as /proc, says so itself
         raise AudioWriteError(
-            f"{out}: {needed / 1e6:.1f} MB needed for the stems of {info.path}, {free / 1e6:.1f} MB free; "
+            f"{out}: {needed / 1e6:.1f} MB needed for the stems of {info.path}, {usage.free / 1e6:.1f} MB free; "
             "free some space or choose another --out"
         )

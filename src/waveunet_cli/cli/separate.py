@@ -1,6 +1,7 @@
 """`waveunet separate`: songs and folders of songs become stems."""
 
 import json
+import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -115,7 +116,12 @@ class _Place(click.ParamType):  # type: ignore[type-arg] # generic in some versi
     show_default=True,
     help="On standard error: a bar for people, or one JSON object a line.",
 )
-@click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="Write the summary there, as JSON.")
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the summary there, as JSON.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Only errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
 def command(
@@ -142,6 +148,8 @@ def command(
         raise click.UsageError("--stems and --two-stems exclude each other; give one of them.")
     if options["engine"] == "ray" and find_spec("ray") is None:
         raise click.UsageError("--engine ray needs Ray; install it with: pip install ray")
+    if report is not None and not (report.parent.is_dir() and os.access(report.parent, os.W_OK)):
+        raise click.UsageError(f"--report {report}: {report.parent} is no folder to write to; make it or name another.")
     folder = Path("out") if isinstance(out, str) else out
     stem_paths(folder, filename, "model", "track", ["stem"], container)  # refuses a bad template
     require_legal(container, subtype)

@@ -134,11 +134,14 @@ class HumanVoice:
     def _done(self, event: FileDone) -> None:
         self._step(event.path)
         if event.skipped:
-            self._note(f"{event.path}: skipped, its stems are there; separate it again with --overwrite always")
+            say = self._note if self._songs == 1 else self._detail
+            say(f"{event.path}: skipped, its stems are there; separate it again with --overwrite always")
             return
         if event.gain < 1:
             lowered = -20 * log10(event.gain)
             self._note(f"{event.path}: stems lowered by {lowered:.1f} dB, all alike, to stay below full scale")
+        if event.clipped_samples:
+            self._note(f"{event.path}: {event.clipped_samples} samples cut at full scale, as --clip asked for")
         self._detail(
             f"{event.path}: {event.seconds:.1f} s in {event.took_seconds:.1f} s, "
             f"{event.speed:.1f} times real time, peak {event.peak:.3f}"
@@ -149,6 +152,11 @@ class HumanVoice:
 
     def _sum_up(self, event: Summary) -> None:
         self.close()
+        if event.skipped and event.songs > 1:
+            self._note(
+                f"{event.skipped} of {event.songs} songs skipped, their stems are there; "
+                "separate them again with --overwrite always"
+            )
         if event.failed and event.songs > 1:
             click.echo(f"{len(event.failed)} of {event.songs} inputs failed:", err=True)
             for failure in event.failed:
@@ -177,10 +185,21 @@ class HumanVoice:
 def _described(plan: Plan) -> str:
     unknown = f" and {plan.unknown} songs of unknown length" if plan.unknown else ""
     return (
-        f"{plan.to_do} of {plan.songs} songs to separate: {plan.seconds / 3600:.2f} hours{unknown}, "
-        f"about {plan.needed_bytes / 1e9:.2f} GB of stems ({plan.free_bytes / 1e9:.2f} GB free), "
-        f"about {plan.estimated_seconds / 3600:.2f} hours at {plan.speed:.1f}× real time"
+        f"{plan.to_do} of {plan.songs} songs to separate: {_duration(plan.seconds)}{unknown}, "
+        f"about {_size(plan.needed_bytes)} of stems ({_size(plan.free_bytes)} free), "
+        f"about {_duration(plan.estimated_seconds)} at {plan.speed:.1f}× real time"
     )
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("hours", 3600), ("minutes", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _size(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def _print_stems(event: FileDone) -> None:
