@@ -89,5 +89,5 @@ def _inside(estimates: Tensor, exponent: float) -> Tensor:
 
 def _power(spectra: Tensor) -> Tensor:
     """(B, S, C, n, bins) → (B, S, 1, n, bins), over all channels."""
-    # Sums over the two parts of a complex number as a last dimension take four times as long.
+    # To sum over the two parts of complex numbers as a last dimension would take longer than all else here.
     return torch.addcmul(spectra.real.square(), spectra.imag, spectra.imag).sum(2, keepdim=True) + TINY
