@@ -4,8 +4,8 @@
 
 Networks that were trained apart are wrong in different places, so their mean is better than each (Uhlich et al.,
 Improving Music Source Separation Based on Deep Neural Networks through Data Augmentation and Network Blending, 2017).
-The sources are those of the first checkpoint; another may have one of them split further, such as four stems where the
-first has vocals and accompaniment. A share of 0 leaves a network out:
+The sources and masks are those of the first checkpoint; another may have one source split further, such as four stems
+where the first has vocals and accompaniment. A share of 0 leaves a network out:
 
     python recipes/join.py vocals.safetensors models/vocals.safetensors:0 models/4stems.safetensors:1
 
@@ -25,7 +25,7 @@ from waveunet_cli.config import WaveUNetConfig
 from waveunet_cli.errors import WaveUNetError
 from waveunet_cli.network import WaveUNet
 
-MAY_DIFFER = ("sources", "residual", "towers", "window_frames")  # the last is only how they were trained
+MAY_DIFFER = ("sources", "residual", "towers", "window_frames", "mask_exponent")  # no weight depends on these
 
 
 def rows_of(network: WaveUNet) -> dict[str, Tensor]:

@@ -56,6 +56,14 @@ def test_four_stems_become_vocals_and_accompaniment(tmp_path, recipe, order):
     assert_close(found["accompaniment"], expected["bass"] + expected["drums"] + expected["other"])
 
 
+def test_masks_are_those_of_the_first(tmp_path, recipe):
+    masked = replace(TWO, output="masked")
+    steep = saved(tmp_path / "steep.safetensors", replace(masked, mask_exponent=1.5), 1)
+    other = saved(tmp_path / "other.safetensors", masked, 2)
+    recipe("join", tmp_path / "both.safetensors", f"{steep}:0.5", f"{other}:0.5")
+    assert load_checkpoint(tmp_path / "both.safetensors").config == replace(masked, mask_exponent=1.5, towers=2)
+
+
 @pytest.mark.parametrize("changes", [{"activation": "tanh"}, {"output": "direct"}], ids=str)
 def test_a_network_joined_with_itself_is_itself(tmp_path, recipe, changes):
     path = saved(tmp_path / "one.safetensors", replace(TWO, **changes), 1)
