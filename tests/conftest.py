@@ -66,14 +66,24 @@ def imported(waveunet: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.M
 @pytest.fixture
 def recipe(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """What a script of recipes/ defines; if arguments are given, after its main() has run with them."""
-    folder = Path(__file__).parents[1] / "recipes"
+    return scripts_of("recipes", monkeypatch)
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """The same of benchmarks/."""
+    return scripts_of("benchmarks", monkeypatch)
+
+
+def scripts_of(name: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    folder = Path(__file__).parents[1] / name
     monkeypatch.syspath_prepend(str(folder))  # they import each other
 
-    def recipe(name: str, *arguments: object) -> dict[str, Any]:
+    def run(name: str, *arguments: object) -> dict[str, Any]:
         defined = runpy.run_path(str(folder / f"{name}.py"))
         if arguments:
             monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
             defined["main"]()
         return defined
 
-    return recipe
+    return run

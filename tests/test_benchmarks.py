@@ -1,8 +1,6 @@
 """The benchmarks run, on models and songs so small that their figures mean nothing."""
 
 import re
-import runpy
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +18,9 @@ CONFIG = replace(MASKED[0], channels=2)
 
 
 @pytest.fixture
-def benchmark(tmp_path, monkeypatch, capsys):
+def printed(tmp_path, monkeypatch, capsys, benchmark):
     """Run one, and get what it prints."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(FOLDER))  # they import each other
     for owner, name in ((carried._Kernel, "convolve"), (Resampler, "push"), (Resampler, "flush")):
         monkeypatch.setattr(owner, name, getattr(owner, name))  # some replace these; they are put back
     save_checkpoint(tmp_path / "tiny.safetensors", CONFIG, network_of(CONFIG).state_dict())
@@ -33,33 +30,31 @@ def benchmark(tmp_path, monkeypatch, capsys):
         soundfile.write(tmp_path / "song" / f"{stem}.wav", 0.1 * rng.standard_normal((9000, 2)), CONFIG.sample_rate)
 
     def run(name, *arguments):
-        monkeypatch.setattr(sys, "argv", [name, *arguments, "--name", "tiny.safetensors"])
-        runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
+        benchmark(name, *arguments, "--name", "tiny.safetensors")
         return capsys.readouterr().out
 
     return run
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
-def test_all_find_what_they_import(path, monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    runpy.run_path(str(path))
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py")))
+def test_all_find_what_they_import(name, benchmark):
+    benchmark(name)
 
 
-def test_absent(benchmark):
-    silent, also_silent, levels = benchmark("absent", "song").splitlines()
+def test_absent(printed):
+    silent, also_silent, levels = printed("absent", "song").splitlines()
     assert (silent, also_silent) == ("silence: accompaniment silent", "silence: vocals silent")
     assert re.fullmatch(r"song: without vocals, vocals -?\d+\.\d dB; vocals alone, all others -?\d+\.\d dB", levels)
 
 
-def test_precision(benchmark):
-    _, line = benchmark("precision", "song").splitlines()
+def test_precision(printed):
+    _, line = printed("precision", "song").splitlines()
     full, reduced, change = map(float, re.fullmatch(r"song +float32 (\S+)  bfloat16 (\S+)  (\S+)", line).groups())
     assert 0 < abs(change) < 0.1
     assert change == pytest.approx(reduced - full, abs=2e-4)
 
 
-def test_song(benchmark):
-    first, *rows = benchmark("song", "--seconds", "1", "--rounds", "1").splitlines()
+def test_song(printed):
+    first, *rows = printed("song", "--seconds", "1", "--rounds", "1").splitlines()
     assert first.startswith("tiny, 1 s at 48 kHz, cpu")
     assert [re.sub(r" +[\d.].*", "", row) for row in rows] == ["in all", "resampling", "files alone"]

@@ -42,11 +42,11 @@ def test_the_formula(exponent: float) -> None:
 
 def test_sources_sum_to_the_mixture_and_take_all_of_it_alone() -> None:
     y = noise(1, 4, 2, 6 * HOP)
-    assert_same(apply_masks(y).sum(1), y.sum(1)[..., HOP:-HOP])
+    assert_same(apply_masks(y, 1.0).sum(1), y.sum(1)[..., HOP:-HOP])
     for alone in (0, 3):
         only = torch.zeros_like(y)
         only[:, alone] = y[:, alone]
-        found = apply_masks(only)
+        found = apply_masks(only, 1.0)
         torch.testing.assert_close(found[:, alone], y[:, alone, :, HOP:-HOP], atol=1e-4, rtol=0)
         assert found.sum(1).sub(found[:, alone]).abs().max() < 1e-4
 

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from waveunet_cli.errors import AudioReadError, AudioWriteError, WaveUNetError
 from waveunet_cli.events import Event, FileDone, FileFailed, FileStart, Note, Progress, Summary
+from waveunet_cli.files import existing
 from waveunet_cli.manifest import BusyError
 from waveunet_cli.separate import Separated
 from waveunet_cli.songs import Song
@@ -307,5 +308,4 @@ class Space:
         self._failures += 1
         # Stems as float32 are larger than any song; a quota does not show in what is free.
         needed = max(SPARE_BYTES, min(map(Song.bytes, remaining)))
-        folder = next(parent for parent in (self._out, *self._out.absolute().parents) if parent.exists())
-        return shutil.disk_usage(folder).free < needed or self._failures > 2
+        return shutil.disk_usage(existing(self._out)).free < needed or self._failures > 2

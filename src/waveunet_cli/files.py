@@ -11,6 +11,11 @@ from pathlib import Path
 _NOT_NEEDED = {errno.EINVAL, errno.ENOTSUP}  # said by file systems that keep nothing back
 
 
+def existing(path: Path) -> Path:
+    """The path itself or, where there is nothing yet, the nearest folder above it: where space is counted for it."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
 def to_disk(path: Path) -> None:
     """Wait until a file's content is on the disk. Raises OSError, also for what failed after it was written."""
     with path.open("rb+") as file:

@@ -21,7 +21,7 @@ from waveunet_cli.windows import Stream
 TINY = 1e-10  # of a power: where nothing sounds all shares are equal, and have a gradient
 
 
-def apply_masks(estimates: Tensor, exponent: float = 1.0) -> Tensor:
+def apply_masks(estimates: Tensor, exponent: float) -> Tensor:
     """Estimates (B, S, C, t) of one window, which sum to the mixture → the sources (B, S, C, t − 2·HOP) in its middle.
 
     What is left of t beyond whole hops stays as it was estimated, at the end.
@@ -33,7 +33,7 @@ def apply_masks(estimates: Tensor, exponent: float = 1.0) -> Tensor:
 class MaskedStream:
     """A stream whose estimates are masked as they come: the samples that one masked window over all of it gives."""
 
-    def __init__(self, stream: Stream, exponent: float = 1.0) -> None:
+    def __init__(self, stream: Stream, exponent: float) -> None:
         """The stream begins HOP frames before the song, as a masked window does."""
         self._stream = stream
         self._exponent = exponent

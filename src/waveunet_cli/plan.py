@@ -11,6 +11,7 @@ from waveunet_cli.audio import AudioInfo, OutputFormat, choose_output, probe
 from waveunet_cli.audio.formats import SUBTYPE_BITS
 from waveunet_cli.errors import WaveUNetError
 from waveunet_cli.events import Event, FileFailed, Plan, Planned
+from waveunet_cli.files import existing
 from waveunet_cli.separate import Overwrite, Separator, Target
 from waveunet_cli.songs import Song
 
@@ -50,7 +51,6 @@ def plan(
             seconds += length or 0.0
             needed_bytes += _stem_bytes(info, channels, output) * len(separator.stems)
     speed = _speed(separator) if seconds else 0.0
-    folder = next(parent for parent in (target.out, *target.out.absolute().parents) if parent.exists())
     planned = Plan(
         songs=len(songs) + len(problems),
         to_do=to_do,
@@ -58,7 +58,7 @@ def plan(
         unknown=unknown,
         seconds=seconds,
         needed_bytes=needed_bytes,
-        free_bytes=shutil.disk_usage(folder).free,
+        free_bytes=shutil.disk_usage(existing(target.out)).free,
         estimated_seconds=seconds / speed if speed else 0.0,
         speed=speed,
     )

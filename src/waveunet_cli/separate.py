@@ -21,6 +21,7 @@ from waveunet_cli.carried import BLOCK_FRAMES, CarriedNetwork
 from waveunet_cli.checkpoint import Config, Model, stated_fields
 from waveunet_cli.devices import FrugalNetwork, Placement, place
 from waveunet_cli.errors import AudioReadError, AudioWriteError, ConfigError, DeviceError
+from waveunet_cli.files import existing
 from waveunet_cli.hub import load_model
 from waveunet_cli.manifest import FileMark, Place, Request
 from waveunet_cli.network import WaveUNet
@@ -344,8 +345,7 @@ def _check_space(out: Path, info: AudioInfo, channels: int, stems: int) -> None:
     """Refuse before computing what certainly does not fit: the stems as float32."""
     if info.frames is None:
         return
-    folder = next(parent for parent in (out, *out.absolute().parents) if parent.exists())
-    needed, usage = info.frames * channels * stems * 4, shutil.disk_usage(folder)
+    needed, usage = info.frames * channels * stems * 4, shutil.disk_usage(existing(out))
     if needed > usage.free and usage.total:  # a file system without any space, such as /proc, says so itself
         raise AudioWriteError(
             f"{out}: {needed / 1e6:.1f} MB needed for the stems of {info.path}, {usage.free / 1e6:.1f} MB free; "
