@@ -26,6 +26,7 @@ MASKED = [
     replace(TINY, output="masked"),
     replace(TINY, output="masked", levels=3, upsampling="learned", channels=2, sources=FOUR, residual="other"),
     replace(TINY, output="masked", mask_exponent=1.5, towers=2),
+    replace(TINY, output="masked", mask_exponent=1.5, mask_spread=3, channels=2),
 ]
 
 

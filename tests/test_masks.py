@@ -16,37 +16,57 @@ from waveunet_cli.checkpoint import Model
 from waveunet_cli.config import M5, WaveUNetConfig
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.geometry import MASK_HOP_FRAMES as HOP
+from waveunet_cli.geometry import mask_margin_frames
 from waveunet_cli.masks import apply_masks
 
 NETWORKS = [network_of(config) for config in MASKED]
 
 
-@pytest.mark.parametrize("exponent", [1.0, 1.5, 2])
-def test_the_formula(exponent: float) -> None:
-    y = noise(2, 3, 2, 5 * HOP)
+@pytest.mark.parametrize(("exponent", "spread"), [(1.0, 0), (1.5, 0), (2, 0), (1.5, 1), (1.0, 2)])
+def test_the_formula(exponent: float, spread: int) -> None:
+    hops = 4 + 2 * spread  # of one hop more than is returned, and one on either side
+    y = noise(2, 3, 2, hops * HOP + HOP)
     x = y.sum(1)
     window = torch.hann_window(2 * HOP).sqrt()
 
     def spectra(signal: torch.Tensor) -> torch.Tensor:  # (…, t) → (…, bins, n)
-        flat = torch.stft(signal.reshape(-1, 5 * HOP), 2 * HOP, HOP, window=window, center=False, return_complex=True)
+        flat = torch.stft(signal.flatten(0, -2), 2 * HOP, HOP, window=window, center=False, return_complex=True)
         return flat.reshape(*signal.shape[:-1], *flat.shape[-2:])
 
-    strength = spectra(y).abs().square().sum(2, keepdim=True).sqrt() ** exponent  # over channels
+    magnitude = spectra(y).abs().square().sum(2, keepdim=True).sqrt()  # over channels
+    around = torch.stack(
+        [magnitude[..., max(0, n - spread) : n + spread + 1].square().mean(-1).sqrt() for n in range(hops)], -1
+    )
+    strength = (magnitude * around) ** (exponent / 2)
     masked = spectra(x)[:, None] * strength / strength.sum(1, keepdim=True)
     frames = torch.fft.irfft(masked.transpose(-1, -2)) * window  # (B, S, C, n, 2·HOP)
-    expected = torch.zeros(2, 3, 2, 5 * HOP)
-    for n in range(4):
+    expected = torch.zeros_like(y)
+    for n in range(hops):
         expected[..., n * HOP : (n + 2) * HOP] += frames[..., n, :]
-    assert_same(apply_masks(y, exponent), expected[..., HOP:-HOP])
+    margin = mask_margin_frames(spread)
+    assert_same(apply_masks(y, exponent, spread), expected[..., margin:-margin])
+
+
+def test_one_click_counts_less_than_what_lasts() -> None:
+    """A source that holds a frequency for long takes more of it than another that is as loud there for a moment."""
+    y = torch.zeros(1, 2, 1, 12 * HOP)
+    y[:, 0] = noise(1, 1, 12 * HOP)
+    y[:, 1, :, 6 * HOP : 7 * HOP] = noise(1, 1, HOP)
+    middle = slice(2 * HOP, 3 * HOP)  # of what is returned
+    energies = [
+        apply_masks(y, 1.0, spread)[..., 4 * HOP - mask_margin_frames(spread) :][..., middle] for spread in (0, 3)
+    ]
+    at_once, judged = ((e[:, 1].square().sum() / e[:, 0].square().sum()).item() for e in energies)
+    assert judged < 0.6 * at_once
 
 
 def test_sources_sum_to_the_mixture_and_take_all_of_it_alone() -> None:
     y = noise(1, 4, 2, 6 * HOP)
-    assert_same(apply_masks(y, 1.0).sum(1), y.sum(1)[..., HOP:-HOP])
+    assert_same(apply_masks(y, 1.0, 0).sum(1), y.sum(1)[..., HOP:-HOP])
     for alone in (0, 3):
         only = torch.zeros_like(y)
         only[:, alone] = y[:, alone]
-        found = apply_masks(only, 1.0)
+        found = apply_masks(only, 1.0, 0)
         torch.testing.assert_close(found[:, alone], y[:, alone, :, HOP:-HOP], atol=1e-4, rtol=0)
         assert found.sum(1).sub(found[:, alone]).abs().max() < 1e-4
 
@@ -54,17 +74,17 @@ def test_sources_sum_to_the_mixture_and_take_all_of_it_alone() -> None:
 def test_a_fainter_source_falls_by_the_exponent() -> None:
     x = noise(1, 1, 4 * HOP)
     for exponent in (1.0, 1.5, 2.0):  # 20 dB fainter everywhere
-        loud, faint = apply_masks(torch.stack([x, 0.1 * x], 1), exponent)[0]
+        loud, faint = apply_masks(torch.stack([x, 0.1 * x], 1), exponent, 0)[0]
         torch.testing.assert_close(faint, 0.1**exponent * loud)
 
 
-@pytest.mark.parametrize("exponent", [1.0, 1.5])
-def test_silence_stays_silent_and_has_gradients(exponent: float) -> None:
-    y = noise(1, 2, 1, 4 * HOP).requires_grad_()
+@pytest.mark.parametrize(("exponent", "spread"), [(1.0, 0), (1.5, 0), (1.5, 2)])
+def test_silence_stays_silent_and_has_gradients(exponent: float, spread: int) -> None:
+    y = noise(1, 2, 1, 8 * HOP).requires_grad_()
     rest = 0 - y.sum(1, keepdim=True)  # of silence
-    assert not apply_masks(torch.cat([y, rest], 1), exponent).any()
+    assert not apply_masks(torch.cat([y, rest], 1), exponent, spread).any()
     silence = torch.zeros_like(y).requires_grad_()
-    apply_masks(torch.cat([silence, noise(1, 1, 1, 4 * HOP)], 1), exponent).square().sum().backward()
+    apply_masks(torch.cat([silence, noise(1, 1, 1, 8 * HOP)], 1), exponent, spread).square().sum().backward()
     assert silence.grad is not None
     assert silence.grad.isfinite().all()
     assert silence.grad.any()
@@ -85,8 +105,9 @@ def test_neither_windows_nor_blocks_show(network, frames, cuts, hop, size):  # t
     assert_same(through(CarriedNetwork(network, block_frames=hop).stream(size), x, cuts), expected)
 
 
-def test_twelve_levels() -> None:
-    network = network_of(replace(M5, filters=2, output="masked"))
+@pytest.mark.parametrize("spread", [0, 4])
+def test_twelve_levels(spread: int) -> None:
+    network = network_of(replace(M5, filters=2, output="masked", mask_spread=spread))
     with torch.no_grad():
         for weight in network.up[0].parameters():
             weight.mul_(300)  # so that the deepest level is heard, which knows only shifts of 4096 frames

@@ -256,7 +256,9 @@ class CarriedNetwork:
         """A stream of `size` signals side by side that gives what the whole network does."""
         stream = CarriedStream(self, size)
         config = self._network.config
-        return MaskedStream(stream, config.mask_exponent) if config.output == "masked" else stream
+        if config.output != "masked":
+            return stream
+        return MaskedStream(stream, config.mask_exponent, config.mask_spread)
 
     def new_lines(self) -> _Lines:
         """The state of a signal of which nothing was seen yet."""

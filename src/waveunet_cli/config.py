@@ -42,6 +42,7 @@ class WaveUNetConfig:
     window_frames    output frames of one window in training, rounded up to what the geometry allows
     residual         the source that receives what lies above the model's Nyquist frequency
     mask_exponent    of the estimates' magnitudes in ratio masks; 1 shares amplitudes, 2 powers
+    mask_spread      so many spectra before and after each count for its magnitudes in ratio masks, too
     towers           so many networks side by side, whose features meet in the last layer; 1 in the paper
 
     Raises ConfigError for a combination that cannot exist.
@@ -61,6 +62,7 @@ class WaveUNetConfig:
     window_frames: int = 16_384
     residual: str = "accompaniment"
     mask_exponent: float = field(default=1.0, metadata={"later": True})
+    mask_spread: int = field(default=0, metadata={"later": True})
     towers: int = field(default=1, metadata={"later": True})
 
     def __post_init__(self) -> None:
@@ -82,8 +84,11 @@ class WaveUNetConfig:
             raise ConfigError('output "masked" needs padding "valid": spectra need frames on both sides of a window')
         if not (type(self.mask_exponent) in (int, float) and 0 < self.mask_exponent <= 10):
             raise ConfigError(f"mask_exponent must be a number above 0, up to 10, found {self.mask_exponent!r}")
-        if self.mask_exponent != 1 and self.output != "masked":
-            raise ConfigError(f'mask_exponent {self.mask_exponent} needs output "masked", found {self.output!r}')
+        if type(self.mask_spread) is not int or not 0 <= self.mask_spread <= 1000:
+            raise ConfigError(f"mask_spread must be a whole number from 0 to 1000, found {self.mask_spread!r}")
+        for name, neutral in (("mask_exponent", 1), ("mask_spread", 0)):
+            if getattr(self, name) != neutral and self.output != "masked":
+                raise ConfigError(f'{name} {getattr(self, name)} needs output "masked", found {self.output!r}')
         if self.down_taps % 2 == 0 or self.up_taps % 2 == 0:
             raise ConfigError(f"taps must be odd, found down_taps={self.down_taps}, up_taps={self.up_taps}")
 
@@ -99,13 +104,10 @@ class WaveUNetConfig:
         """
         if self.padding == "same":
             return same_window(self.levels, self.window_frames)
-        smallest = masked_window if self.output == "masked" else valid_window
-        return smallest(
-            self.levels,
-            self.down_taps,
-            self.up_taps,
-            self.window_frames if min_hop_frames is None else min_hop_frames,
-        )
+        least = self.window_frames if min_hop_frames is None else min_hop_frames
+        if self.output == "masked":
+            return masked_window(self.levels, self.down_taps, self.up_taps, least, self.mask_spread)
+        return valid_window(self.levels, self.down_taps, self.up_taps, least)
 
 
 M1 = WaveUNetConfig()

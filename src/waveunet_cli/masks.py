@@ -1,51 +1,67 @@
 """Ratio masks: each source's share of the mixture's spectrum, as large as the network's estimate of it.
 
     X, Y_s = short-time spectra of the mixture and of the estimate of source s, frames of 2·HOP every HOP
-    m_s    = |Y_s|^p / Σ_r |Y_r|^p,   |·| over all channels together
+    m_s    = (|Y_s| · Ȳ_s)^(p/2) / Σ_r (|Y_r| · Ȳ_r)^(p/2),   |·| over all channels together
+    Ȳ_s    = root of the mean of |Y_s|² over this spectrum, the `spread` before it and the `spread` after it
     ŷ_s    = the signal whose spectra are m_s · X, by overlap and addition
 
 So the sources sum to the mixture, have its phase, and are silent where it is. The window is the root of a Hann window,
 before and after: at this hop its squares sum to 1, so masks of 1 give the mixture back. Ratio masks are as old as
 separation by spectrograms; the paper's baseline, U7, learns one. The exponent p is that of generalized Wiener filters
 (Liutkus & Badeau, Generalized Wiener filtering with fractional power spectrograms, 2015), 2 being Wiener's: the higher,
-the less of the mixture goes to the source that is the fainter one.
+the less of the mixture goes to the source that is the fainter one. Without spread Ȳ_s = |Y_s|; with it, what a source
+holds at a frequency for a second or two outweighs what is as loud there only for a moment.
 """
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from waveunet_cli.geometry import MASK_HOP_FRAMES as HOP
+from waveunet_cli.geometry import mask_margin_frames
 from waveunet_cli.windows import Stream
 
 TINY = 1e-10  # of a power: where nothing sounds all shares are equal, and have a gradient
 
 
-def apply_masks(estimates: Tensor, exponent: float) -> Tensor:
-    """Estimates (B, S, C, t) of one window, which sum to the mixture → the sources (B, S, C, t − 2·HOP) in its middle.
+class _Spectra(NamedTuple):
+    """What masks need of n consecutive short-time spectra."""
+
+    mixture: Tensor  # (B, 1, C, n, bins)
+    powers: Tensor  # (B, S, 1, n, bins) of the estimates, over all channels
+    frames: Tensor  # (B, 1, C, n, HOP): the mixture in the later half of what each was taken of
+
+
+def apply_masks(estimates: Tensor, exponent: float, spread: int) -> Tensor:
+    """Estimates (B, S, C, t) of one window, which sum to the mixture → the sources (B, S, C, t − 2·margin) inside it.
 
     What is left of t beyond whole hops stays as it was estimated, at the end.
     """
-    frames = estimates.shape[-1] // HOP * HOP
-    return torch.cat([_inside(estimates[..., :frames], exponent), estimates[..., frames - HOP : -HOP]], -1)
+    frames, margin = estimates.shape[-1] // HOP * HOP, mask_margin_frames(spread)
+    masked = _sources(_spectra(estimates[..., :frames]), exponent, spread)
+    return torch.cat([masked, estimates[..., frames - margin : estimates.shape[-1] - margin]], -1)
 
 
 class MaskedStream:
     """A stream whose estimates are masked as they come: the samples that one masked window over all of it gives."""
 
-    def __init__(self, stream: Stream, exponent: float) -> None:
-        """The stream begins HOP frames before the song, as a masked window does."""
+    def __init__(self, stream: Stream, exponent: float, spread: int) -> None:
+        """The stream begins a margin before the song, as a masked window does."""
         self._stream = stream
         self._exponent = exponent
-        self._silence: Tensor | None = None  # (B, C, HOP)
-        self._estimates: Tensor | None = None  # (B, S, C, t) from HOP before the next output
+        self._spread = spread
+        self._silence: Tensor | None = None  # (B, C, margin)
+        self._estimates: Tensor | None = None  # (B, S, C, t) of which no spectrum was taken yet
+        self._spectra: _Spectra | None = None  # the first is `spread` before that of the next output
         self._owed = 0  # frames received and not yet returned; what is returned before the end are whole HOPs
 
     def push(self, x: Tensor) -> Tensor:
         """(B, C, t) → (B, S, C, t'); t' may be 0."""
         self._owed += x.shape[-1]
         if self._silence is None:
-            self._silence = x.new_zeros(*x.shape[:-1], HOP)
+            self._silence = x.new_zeros(*x.shape[:-1], mask_margin_frames(self._spread))
             x = torch.cat([self._silence, x], -1)
         return self._mask(self._stream.push(x))
 
@@ -59,32 +75,55 @@ class MaskedStream:
         """Take more estimates (B, S, C, t), return what can be masked by now."""
         if self._estimates is not None:
             estimates = torch.cat([self._estimates, estimates], -1)
-        hops = max(0, estimates.shape[-1] // HOP - 2)
-        self._estimates = estimates[..., hops * HOP :]
+        new = max(0, estimates.shape[-1] // HOP - 1)
+        self._estimates = estimates[..., new * HOP :]
+        if not new:
+            return estimates[..., :0]
+        spectra = _spectra(estimates[..., : (new + 1) * HOP])
+        if self._spectra is not None:
+            spectra = _Spectra(*(torch.cat(parts, -2) for parts in zip(self._spectra, spectra, strict=True)))
+        hops = max(0, spectra.frames.shape[-2] - 1 - 2 * self._spread)
+        self._spectra = _Spectra(*(part[..., hops:, :] for part in spectra))
         if not hops:
             return estimates[..., :0]
-        y = _inside(estimates[..., : (hops + 2) * HOP], self._exponent)[..., : self._owed]
+        y = _sources(spectra, self._exponent, self._spread)[..., : self._owed]
         self._owed -= y.shape[-1]
         return y
 
 
-def _inside(estimates: Tensor, exponent: float) -> Tensor:
-    """Estimates (B, S, C, (n + 2)·HOP) → sources (B, S, C, n·HOP), without the first and last HOP.
+def _spectra(estimates: Tensor) -> _Spectra:
+    """Estimates (B, S, C, (n + 1)·HOP) → n spectra.
 
-    The last estimate is never transformed: it is what the others leave of the mixture's spectrum. Nor is the last
-    source transformed back: it is what the others leave of the mixture. So silence stays silent to the last bit.
+    The last estimate is never transformed: it is what the others leave of the mixture's spectrum.
     """
     estimates = estimates.float()
     predicted = estimates[:, :-1]
     mixture = predicted.sum(1, keepdim=True) + estimates[:, -1:]
     window = torch.hann_window(2 * HOP, device=estimates.device).sqrt()
     spectra = torch.fft.rfft(torch.cat([mixture, predicted], 1).unfold(-1, 2 * HOP, HOP) * window)
-    x, y = spectra[:, :1], spectra[:, 1:]  # (B, 1, C, n + 1, bins), (B, S − 1, C, n + 1, bins)
-    strength = _power(y) ** (exponent / 2)  # (B, S − 1, 1, n + 1, bins)
-    rest = _power(x - y.sum(1, keepdim=True)) ** (exponent / 2)
-    halves = torch.fft.irfft(x * (strength / (strength.sum(1, keepdim=True) + rest)), 2 * HOP) * window
+    x, y = spectra[:, :1], spectra[:, 1:]  # (B, 1, C, n, bins), (B, S − 1, C, n, bins)
+    rest = x - y.sum(1, keepdim=True)
+    return _Spectra(x, torch.cat([_power(y), _power(rest)], 1), mixture[..., HOP:].unfold(-1, HOP, HOP))
+
+
+def _sources(spectra: _Spectra, exponent: float, spread: int) -> Tensor:
+    """n spectra → sources (B, S, C, (n − 1 − 2·spread)·HOP): the frames that two spectra share, 2·spread of them aside.
+
+    The last source is never transformed back: it is what the others leave of the mixture. So silence stays silent to
+    the last bit.
+    """
+    inside = slice(spread, spectra.powers.shape[-2] - spread)
+    powers = spectra.powers[..., inside, :]
+    if spread:
+        around = F.avg_pool2d(spectra.powers.squeeze(2), (2 * spread + 1, 1), stride=1).unsqueeze(2)
+        powers = (powers * around).sqrt()  # |Y| · Ȳ
+    strength = powers ** (exponent / 2)  # (B, S, 1, n − 2·spread, bins)
+    shares = strength[:, :-1] / strength.sum(1, keepdim=True)
+    window = torch.hann_window(2 * HOP, device=shares.device).sqrt()
+    halves = torch.fft.irfft(spectra.mixture[..., inside, :] * shares, 2 * HOP) * window
     sources = (halves[..., 1:, :HOP] + halves[..., :-1, HOP:]).flatten(-2)
-    return torch.cat([sources, mixture[..., HOP:-HOP] - sources.sum(1, keepdim=True)], 1)
+    mixture = spectra.frames[..., inside, :][..., :-1, :].flatten(-2)
+    return torch.cat([sources, mixture - sources.sum(1, keepdim=True)], 1)
 
 
 def _power(spectra: Tensor) -> Tensor:

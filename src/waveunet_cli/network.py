@@ -161,7 +161,7 @@ class WaveUNet(Tower):
         mixture = crop(mixture, features[0].shape[-1])
         estimates = self.sources_of(mixture, features)
         if self.config.output == "masked":
-            return apply_masks(estimates, self.config.mask_exponent)
+            return apply_masks(estimates, self.config.mask_exponent, self.config.mask_spread)
         return estimates
 
     def sources_of(self, mixture: Tensor, features: list[Tensor]) -> Tensor:
