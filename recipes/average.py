@@ -1,6 +1,6 @@
 """The mean of several checkpoints' weights, which are of one architecture and of one training or its start.
 
-    python recipes/average.py OUT.safetensors CHECKPOINT.safetensors... [--masked [EXPONENT]]
+    python recipes/average.py OUT.safetensors CHECKPOINT.safetensors... [--masked [EXPONENT]] [--spread SPECTRA]
 
 Where little music leaves a network sure of what it only learnt by heart, such a mean is better on other music than each
 of them (Izmailov et al., Averaging Weights Leads to Wider Optima, 2018). Written as float16.
@@ -29,7 +29,16 @@ def main() -> None:
         metavar="EXPONENT",
         help="let it end in ratio masks, whatever it was trained with [default exponent: 1]",
     )
+    parser.add_argument(
+        "--spread",
+        type=int,
+        default=0,
+        metavar="SPECTRA",
+        help="with --masked: so many spectra before and after each count, too [default: 0]",
+    )
     options = parser.parse_args()
+    if options.spread and options.masked is None:
+        parser.error("--spread is of masks; give --masked, too")
     models = [load_checkpoint(path) for path in options.checkpoints]
     config, states = models[0].config, [model.network.state_dict() for model in models]
     different = [str(path) for path, model in zip(options.checkpoints, models, strict=True) if model.config != config]
@@ -40,7 +49,7 @@ def main() -> None:
         if not (isinstance(config, WaveUNetConfig) and config.additive and config.padding == "valid"):
             parser.error(f"{options.checkpoints[0]}: no valid network of the difference kind; leave --masked out")
         try:
-            config = replace(config, output="masked", mask_exponent=options.masked)
+            config = replace(config, output="masked", mask_exponent=options.masked, mask_spread=options.spread)
         except ConfigError as error:
             parser.error(str(error))
     save_checkpoint(options.out, config, mean, torch.float16)

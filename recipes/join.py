@@ -25,7 +25,8 @@ from waveunet_cli.config import WaveUNetConfig
 from waveunet_cli.errors import WaveUNetError
 from waveunet_cli.network import WaveUNet
 
-MAY_DIFFER = ("sources", "residual", "towers", "window_frames", "mask_exponent")  # no weight depends on these
+# no weight depends on these
+MAY_DIFFER = ("sources", "residual", "towers", "window_frames", "mask_exponent", "mask_spread")
 
 
 def rows_of(network: WaveUNet) -> dict[str, Tensor]:

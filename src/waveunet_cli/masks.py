@@ -115,8 +115,8 @@ def _sources(spectra: _Spectra, exponent: float, spread: int) -> Tensor:
     inside = slice(spread, spectra.powers.shape[-2] - spread)
     powers = spectra.powers[..., inside, :]
     if spread:
-        around = F.avg_pool2d(spectra.powers.squeeze(2), (2 * spread + 1, 1), stride=1).unsqueeze(2)
-        powers = (powers * around).sqrt()  # |Y| · Ȳ
+        count = 2 * spread + 1
+        powers = (powers * _sums(spectra.powers, count) / count).sqrt()  # |Y| · Ȳ
     strength = powers ** (exponent / 2)  # (B, S, 1, n − 2·spread, bins)
     shares = strength[:, :-1] / strength.sum(1, keepdim=True)
     window = torch.hann_window(2 * HOP, device=shares.device).sqrt()
@@ -130,3 +130,16 @@ def _power(spectra: Tensor) -> Tensor:
     """(B, S, C, n, bins) → (B, S, 1, n, bins), over all channels."""
     # To sum over the two parts of complex numbers as a last dimension would take longer than all else here.
     return torch.addcmul(spectra.real.square(), spectra.imag, spectra.imag).sum(2, keepdim=True) + TINY
+
+
+def _sums(x: Tensor, count: int) -> Tensor:
+    """(…, n, bins) → (…, n − count + 1, bins): the sums of every `count` neighbours, each made of two of half as many.
+
+    A pooling layer adds all of them one by one; running sums would subtract, and lose what is faint after what is loud.
+    """
+    if count == 1:
+        return x
+    half = count // 2
+    halves = _sums(x, half)
+    sums = halves[..., :-half, :] + halves[..., half:, :]
+    return sums if count == 2 * half else sums[..., :-1, :] + x[..., 2 * half :, :]
