@@ -1,6 +1,6 @@
 """Where the time goes when a file of 48 kHz is separated, and whether reading and writing hide behind computing.
 
-    python benchmarks/song.py [--seconds 120] [--name vocals] [--rounds 5]
+    python benchmarks/song.py [--seconds 120] [--name vocals] [--precision auto] [--rounds 5]
 
 Medians over the rounds: seconds in all, in both resamplers, and what reading the file and writing the stems take when
 nothing else runs.
@@ -27,12 +27,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=120)
     parser.add_argument("--name", default="vocals")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     resampling = _Clock()
     Resampler.push = resampling.around(Resampler.push)  # type: ignore[method-assign]
     Resampler.flush = resampling.around(Resampler.flush)  # type: ignore[method-assign]
-    separator = Separator(options.name, device="cpu")
+    separator = Separator(options.name, "cpu", options.precision)
     totals, shares, files = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         song = Path(folder, "noise.flac")

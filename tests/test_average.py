@@ -40,6 +40,11 @@ def test_masks_are_added_to_networks_that_can_have_them(tmp_path, recipe, capsys
     recipe("average", tmp_path / "steeper.safetensors", tmp_path / "masked.safetensors", "--masked", "1.5")
     steeper = load_checkpoint(tmp_path / "steeper.safetensors")
     assert steeper.config == replace(VALID[1], output="masked", mask_exponent=1.5)
+    recipe("average", tmp_path / "spread.safetensors", difference, "--masked", "1.5", "--spread", "3")
+    assert load_checkpoint(tmp_path / "spread.safetensors").config == replace(steeper.config, mask_spread=3)
+    with pytest.raises(SystemExit, match="2"):
+        recipe("average", tmp_path / "none.safetensors", difference, "--spread", "3")
+    assert "give --masked, too" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         recipe("average", tmp_path / "none.safetensors", difference, "--masked", "0")
     assert "mask_exponent must be a number above 0" in capsys.readouterr().err

@@ -58,10 +58,11 @@ def test_four_stems_become_vocals_and_accompaniment(tmp_path, recipe, order):
 
 def test_masks_are_those_of_the_first(tmp_path, recipe):
     masked = replace(TWO, output="masked")
-    steep = saved(tmp_path / "steep.safetensors", replace(masked, mask_exponent=1.5), 1)
+    first = replace(masked, mask_exponent=1.5, mask_spread=3)
+    steep = saved(tmp_path / "steep.safetensors", first, 1)
     other = saved(tmp_path / "other.safetensors", masked, 2)
     recipe("join", tmp_path / "both.safetensors", f"{steep}:0.5", f"{other}:0.5")
-    assert load_checkpoint(tmp_path / "both.safetensors").config == replace(masked, mask_exponent=1.5, towers=2)
+    assert load_checkpoint(tmp_path / "both.safetensors").config == replace(first, towers=2)
 
 
 @pytest.mark.parametrize("changes", [{"activation": "tanh"}, {"output": "direct"}], ids=str)
