@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from small_models import MASKED, VALID, network_of
+from test_streams import noise
 from waveunet_cli.config import WaveUNetConfig
 from waveunet_cli.network import WaveUNet
 from waveunet_cli.training import backward
@@ -33,14 +36,37 @@ def test_gives_the_samples_and_gradients_of_autograd(config: WaveUNetConfig, hop
         torch.testing.assert_close(found_gradients[name] / scale, expected_gradient / scale, rtol=0, atol=2e-5)
 
 
-def test_training_takes_this_path_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_bfloat16_gradients_are_as_near_as_those_of_autocast() -> None:
+    config = replace(VALID[1], filters=8)
+    network = network_of(config).requires_grad_(True)
+    window = config.window(4000)
+    mixture = noise(1, config.channels, window.input)
+    truth = noise(1, len(config.sources), config.channels, window.output)
+
+    def autocast(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return network(x).float()
+
+    _, exact = gradients(network, network, mixture, truth)
+    whole = torch.cat([gradient.flatten() for gradient in exact.values()])
+    errors = []
+    for compute in (autocast, lambda x: backward.forward(network, x, torch.bfloat16)):
+        y, found = gradients(network, compute, mixture, truth)
+        assert y.dtype == torch.float32
+        errors.append(float((torch.cat([gradient.flatten() for gradient in found.values()]) - whole).norm()))
+    theirs, ours = errors
+    assert 0 < ours < 1.5 * theirs
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_training_takes_this_path_on_a_cpu(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
     config = VALID[1]
     taken = []
-    monkeypatch.setattr(backward, "forward", lambda network, x: taken.append(network) or network(x))
-    trainable = Trainable(network_of(config))
+    monkeypatch.setattr(backward, "forward", lambda network, x, dtype: taken.append((network, dtype)) or network(x))
+    trainable = Trainable(network_of(config), dtype)
     mixture = torch.zeros(1, config.channels, config.window().input)
     trainable(mixture)
-    assert taken == [trainable.network]
+    assert taken == [(trainable.network, dtype)]
     with torch.no_grad():
         trainable(mixture)
     assert len(taken) == 1

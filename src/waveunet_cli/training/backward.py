@@ -22,15 +22,15 @@ from waveunet_cli.network import SLOPE, Tower, WaveUNet, as_2d
 def kernel_gradient(x: Tensor, grad: Tensor, taps: int) -> Tensor:
     """Gradient (out, in, 1, taps) of the kernel that made (B, out, 1, t − taps + 1) from x (B, in, 1, t)."""
     inside, outside, frames = x.shape[1], grad.shape[1], grad.shape[-1]
-    total = x.new_zeros(outside, taps * inside)
+    total = x.new_zeros(outside, taps * inside, dtype=torch.promote_types(x.dtype, torch.float32))
     for xs, gs in zip(x, grad, strict=True):
         rows = xs[:, 0].t().contiguous().view(-1)  # frame by frame; no copy in channels-last memory
         grads = gs[:, 0].t().contiguous()  # (t − taps + 1, out)
         for phase in range(min(taps, frames)):
             picked = grads[phase::taps]  # (j, out)
             block = rows[phase * inside :][: picked.shape[0] * taps * inside].view(-1, taps * inside)
-            total.addmm_(picked.t(), block)
-    return total.view(outside, taps, 1, inside).permute(0, 3, 2, 1)
+            total += picked.t() @ block
+    return total.to(x.dtype).view(outside, taps, 1, inside).permute(0, 3, 2, 1)
 
 
 def input_gradient(x_shape: torch.Size, weight: Tensor, grad: Tensor, padding: int = 0) -> Tensor:
@@ -169,22 +169,25 @@ class Up(torch.autograd.Function):
         )
 
 
-def forward(network: WaveUNet, mixture: Tensor) -> Tensor:
-    """`network(mixture)` of a valid network, (B, C, t) → (B, S, C, t − 2·context), for training on a CPU."""
-    return network.finish(mixture, [_features(tower, mixture) for tower in network.towers])
+def forward(network: WaveUNet, mixture: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """`network(mixture)` of a valid network, (B, C, t) → (B, S, C, t − 2·context), for training on a CPU.
+
+    All layers but the last compute in `dtype`, float32 or bfloat16, and so do their gradients.
+    """
+    return network.finish(mixture, [_features(tower, mixture, dtype) for tower in network.towers])
 
 
-def _features(tower: Tower, mixture: Tensor) -> Tensor:
+def _features(tower: Tower, mixture: Tensor, dtype: torch.dtype) -> Tensor:
     """`tower.features(mixture)`: (B, C, t) → (B, F_c, t − 2·context)."""
-    x = mixture.unsqueeze(2).contiguous(memory_format=torch.channels_last)  # (B, C, 1, t)
+    x = mixture.to(dtype).unsqueeze(2).contiguous(memory_format=torch.channels_last)  # (B, C, 1, t)
     skips = []
     for conv, keep in zip([*tower.down, tower.bottleneck], _kept_frames(tower, x.shape[-1]), strict=True):
-        weight = as_2d(cast(nn.Conv1d, conv).weight)
-        x, skip = Down.apply(x, weight, conv.bias, keep)  # type: ignore[no-untyped-call]
+        weight, bias = as_2d(cast(nn.Conv1d, conv).weight), cast(Tensor, conv.bias)
+        x, skip = Down.apply(x, weight.to(dtype), bias.to(dtype), keep)  # type: ignore[no-untyped-call]
         skips.append(skip)
     x = skips.pop()  # the bottleneck's, whole
     for level in range(tower.config.levels):
-        kernel = tower.up_kernel(level)
+        kernel = (part.to(dtype) for part in tower.up_kernel(level))
         x = Up.apply(x, skips.pop(), *kernel)  # type: ignore[no-untyped-call]
     features: Tensor = x.squeeze(2)
     return features

@@ -12,8 +12,8 @@ from waveunet_cli.training import backward
 
 
 class Trainable(nn.Module):
-    """`network`, computed in `dtype` where autocast allows it; a valid Wave-U-Net in float32 on a CPU has gradients of
-    its own (see backward.py).
+    """`network`, computed in `dtype` where autocast allows it; a valid Wave-U-Net on a CPU has gradients of its own
+    (see backward.py).
 
     With `magnitudes`, what comes out and what is wanted are magnitudes, not samples. Raises ConfigError for a network
     that has none.
@@ -34,10 +34,10 @@ class Trainable(nn.Module):
             isinstance(network, WaveUNet)
             and network.config.padding == "valid"
             and mixture.device.type == "cpu"
-            and not reduced
+            and self._dtype in (torch.float32, torch.bfloat16)
             and torch.is_grad_enabled()
         ):
-            return backward.forward(network, mixture)
+            return backward.forward(network, mixture, self._dtype)
         with torch.autocast(mixture.device.type, self._dtype, enabled=reduced):
             estimate = self._spectral.magnitudes(mixture) if self.magnitudes else network(mixture)
             return cast(Tensor, estimate).float()
