@@ -24,8 +24,8 @@ NETWORKS = [network_of(config) for config in MASKED]
 
 @pytest.mark.parametrize(("exponent", "spread"), [(1.0, 0), (1.5, 0), (2, 0), (1.5, 1), (1.0, 2)])
 def test_the_formula(exponent: float, spread: int) -> None:
-    hops = 4 + 2 * spread  # of one hop more than is returned, and one on either side
-    y = noise(2, 3, 2, hops * HOP + HOP)
+    n_spectra = 4 + 2 * spread  # for three hops, and as many more as are around them
+    y = noise(2, 3, 2, (n_spectra + 1) * HOP)
     x = y.sum(1)
     window = torch.hann_window(2 * HOP).sqrt()
 
@@ -35,13 +35,13 @@ def test_the_formula(exponent: float, spread: int) -> None:
 
     magnitude = spectra(y).abs().square().sum(2, keepdim=True).sqrt()  # over channels
     around = torch.stack(
-        [magnitude[..., max(0, n - spread) : n + spread + 1].square().mean(-1).sqrt() for n in range(hops)], -1
+        [magnitude[..., max(0, n - spread) : n + spread + 1].square().mean(-1).sqrt() for n in range(n_spectra)], -1
     )
     strength = (magnitude * around) ** (exponent / 2)
     masked = spectra(x)[:, None] * strength / strength.sum(1, keepdim=True)
     frames = torch.fft.irfft(masked.transpose(-1, -2)) * window  # (B, S, C, n, 2·HOP)
     expected = torch.zeros_like(y)
-    for n in range(hops):
+    for n in range(n_spectra):
         expected[..., n * HOP : (n + 2) * HOP] += frames[..., n, :]
     margin = mask_margin_frames(spread)
     assert_same(apply_masks(y, exponent, spread), expected[..., margin:-margin])
@@ -52,11 +52,11 @@ def test_one_click_counts_less_than_what_lasts() -> None:
     y = torch.zeros(1, 2, 1, 12 * HOP)
     y[:, 0] = noise(1, 1, 12 * HOP)
     y[:, 1, :, 6 * HOP : 7 * HOP] = noise(1, 1, HOP)
-    middle = slice(2 * HOP, 3 * HOP)  # of what is returned
-    energies = [
-        apply_masks(y, 1.0, spread)[..., 4 * HOP - mask_margin_frames(spread) :][..., middle] for spread in (0, 3)
-    ]
-    at_once, judged = ((e[:, 1].square().sum() / e[:, 0].square().sum()).item() for e in energies)
+    shares = []
+    for spread in (0, 3):
+        sounding = 6 * HOP - mask_margin_frames(spread)  # where the click stands in what is returned
+        shares.append(apply_masks(y, 1.0, spread)[..., sounding : sounding + HOP])
+    at_once, judged = ((e[:, 1].square().sum() / e[:, 0].square().sum()).item() for e in shares)
     assert judged < 0.6 * at_once
 
 

@@ -41,7 +41,7 @@ def apply_masks(estimates: Tensor, exponent: float, spread: int) -> Tensor:
     """
     frames, margin = estimates.shape[-1] // HOP * HOP, mask_margin_frames(spread)
     masked = _sources(_spectra(estimates[..., :frames]), exponent, spread)
-    return torch.cat([masked, estimates[..., frames - margin : estimates.shape[-1] - margin]], -1)
+    return torch.cat([masked, estimates[..., frames - margin : -margin]], -1)
 
 
 class MaskedStream:
@@ -99,8 +99,7 @@ def _spectra(estimates: Tensor) -> _Spectra:
     estimates = estimates.float()
     predicted = estimates[:, :-1]
     mixture = predicted.sum(1, keepdim=True) + estimates[:, -1:]
-    window = torch.hann_window(2 * HOP, device=estimates.device).sqrt()
-    spectra = torch.fft.rfft(torch.cat([mixture, predicted], 1).unfold(-1, 2 * HOP, HOP) * window)
+    spectra = torch.fft.rfft(torch.cat([mixture, predicted], 1).unfold(-1, 2 * HOP, HOP) * _window(estimates))
     x, y = spectra[:, :1], spectra[:, 1:]  # (B, 1, C, n, bins), (B, S − 1, C, n, bins)
     rest = x - y.sum(1, keepdim=True)
     return _Spectra(x, torch.cat([_power(y), _power(rest)], 1), mixture[..., HOP:].unfold(-1, HOP, HOP))
@@ -119,11 +118,15 @@ def _sources(spectra: _Spectra, exponent: float, spread: int) -> Tensor:
         powers = (powers * _sums(spectra.powers, count) / count).sqrt()  # |Y| · Ȳ
     strength = powers ** (exponent / 2)  # (B, S, 1, n − 2·spread, bins)
     shares = strength[:, :-1] / strength.sum(1, keepdim=True)
-    window = torch.hann_window(2 * HOP, device=shares.device).sqrt()
-    halves = torch.fft.irfft(spectra.mixture[..., inside, :] * shares, 2 * HOP) * window
+    halves = torch.fft.irfft(spectra.mixture[..., inside, :] * shares, 2 * HOP) * _window(shares)
     sources = (halves[..., 1:, :HOP] + halves[..., :-1, HOP:]).flatten(-2)
     mixture = spectra.frames[..., inside, :][..., :-1, :].flatten(-2)
     return torch.cat([sources, mixture - sources.sum(1, keepdim=True)], 1)
+
+
+def _window(like: Tensor) -> Tensor:
+    """(2·HOP,), where `like` is; before the transform and after the way back it must be the same."""
+    return torch.hann_window(2 * HOP, device=like.device).sqrt()
 
 
 def _power(spectra: Tensor) -> Tensor:
