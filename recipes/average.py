@@ -1,6 +1,7 @@
 """The mean of several checkpoints' weights, which are of one architecture and of one training or its start.
 
     python recipes/average.py OUT.safetensors CHECKPOINT.safetensors... [--masked [EXPONENT]] [--spread SPECTRA]
+        [--gate CONFIDENCE]
 
 Where little music leaves a network sure of what it only learnt by heart, such a mean is better on other music than each
 of them (Izmailov et al., Averaging Weights Leads to Wider Optima, 2018). Written as float16.
@@ -36,6 +37,12 @@ def main() -> None:
         metavar="SPECTRA",
         help="with --masked: so many spectra before and after each count, too [default: 0]",
     )
+    parser.add_argument(
+        "--gate",
+        type=float,
+        metavar="CONFIDENCE",
+        help="let it turn down for a while what it is less sure of than this [default: as the first checkpoint does]",
+    )
     options = parser.parse_args()
     if options.spread and options.masked is None:
         parser.error("--spread is of masks; give --masked, too")
@@ -45,11 +52,16 @@ def main() -> None:
     if different:
         parser.error(f"{', '.join(different)}: not of the architecture of {options.checkpoints[0]}; leave them out")
     mean = {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
+    changes: dict[str, object] = {} if options.gate is None else {"gate": options.gate}
     if options.masked is not None:
         if not (isinstance(config, WaveUNetConfig) and config.additive and config.padding == "valid"):
             parser.error(f"{options.checkpoints[0]}: no valid network of the difference kind; leave --masked out")
+        changes |= {"output": "masked", "mask_exponent": options.masked, "mask_spread": options.spread}
+    if changes:
+        if not isinstance(config, WaveUNetConfig):
+            parser.error(f"{options.checkpoints[0]}: no Wave-U-Net of this project's own family; leave --gate out")
         try:
-            config = replace(config, output="masked", mask_exponent=options.masked, mask_spread=options.spread)
+            config = replace(config, **changes)  # type: ignore[arg-type]
         except ConfigError as error:
             parser.error(str(error))
     save_checkpoint(options.out, config, mean, torch.float16)

@@ -26,7 +26,7 @@ from waveunet_cli.errors import WaveUNetError
 from waveunet_cli.network import WaveUNet
 
 # no weight depends on these
-MAY_DIFFER = ("sources", "residual", "towers", "window_frames", "mask_exponent", "mask_spread")
+MAY_DIFFER = ("sources", "residual", "towers", "window_frames", "mask_exponent", "mask_spread", "gate")
 
 
 def rows_of(network: WaveUNet) -> dict[str, Tensor]:

@@ -42,6 +42,13 @@ def test_masks_are_added_to_networks_that_can_have_them(tmp_path, recipe, capsys
     assert steeper.config == replace(VALID[1], output="masked", mask_exponent=1.5)
     recipe("average", tmp_path / "spread.safetensors", difference, "--masked", "1.5", "--spread", "3")
     assert load_checkpoint(tmp_path / "spread.safetensors").config == replace(steeper.config, mask_spread=3)
+    recipe("average", tmp_path / "gated.safetensors", tmp_path / "spread.safetensors", "--gate", "0.3")
+    recipe("average", tmp_path / "again.safetensors", tmp_path / "gated.safetensors", "--masked", "1.5")
+    assert load_checkpoint(tmp_path / "gated.safetensors").config == replace(steeper.config, mask_spread=3, gate=0.3)
+    assert load_checkpoint(tmp_path / "again.safetensors").config == replace(steeper.config, gate=0.3)
+    with pytest.raises(SystemExit, match="2"):
+        recipe("average", tmp_path / "none.safetensors", difference, "--gate", "1")
+    assert "gate must be a number from 0, below 1" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         recipe("average", tmp_path / "none.safetensors", difference, "--spread", "3")
     assert "give --masked, too" in capsys.readouterr().err

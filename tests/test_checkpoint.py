@@ -93,7 +93,7 @@ def test_configurations_survive_json(config):
 
 def test_later_fields_stand_in_checkpoints_that_need_them():
     masked = replace(TINY, output="masked")
-    for field, value in (("towers", 2), ("mask_exponent", 1.5), ("mask_spread", 3)):
+    for field, value in (("towers", 2), ("mask_exponent", 1.5), ("mask_spread", 3), ("gate", 0.3)):
         assert field not in json.loads(config_to_json(masked))  # so that older releases open it
         assert json.loads(config_to_json(replace(masked, **{field: value})))[field] == value
     with pytest.raises(CheckpointError, match=r"missing: \['levels'\]"):

@@ -43,6 +43,7 @@ class WaveUNetConfig:
     residual         the source that receives what lies above the model's Nyquist frequency
     mask_exponent    of the estimates' magnitudes in ratio masks; 1 shares amplitudes, 2 powers
     mask_spread      so many spectra before and after each count for its magnitudes in ratio masks, too
+    gate             confidence below which all sources but the residual are turned down; 0: never (see gate.py)
     towers           so many networks side by side, whose features meet in the last layer; 1 in the paper
 
     Raises ConfigError for a combination that cannot exist.
@@ -63,6 +64,7 @@ class WaveUNetConfig:
     residual: str = "accompaniment"
     mask_exponent: float = field(default=1.0, metadata={"later": True})
     mask_spread: int = field(default=0, metadata={"later": True})
+    gate: float = field(default=0.0, metadata={"later": True})
     towers: int = field(default=1, metadata={"later": True})
 
     def __post_init__(self) -> None:
@@ -89,6 +91,10 @@ class WaveUNetConfig:
         for name, neutral in (("mask_exponent", 1), ("mask_spread", 0)):
             if getattr(self, name) != neutral and self.output != "masked":
                 raise ConfigError(f'{name} {getattr(self, name)} needs output "masked", found {self.output!r}')
+        if not (type(self.gate) in (int, float) and 0 <= self.gate < 1):
+            raise ConfigError(f"gate must be a number from 0, below 1, found {self.gate!r}")
+        if self.gate and not self.additive:
+            raise ConfigError(f"gate {self.gate} needs sources that sum to the mixture, found output {self.output!r}")
         if self.down_taps % 2 == 0 or self.up_taps % 2 == 0:
             raise ConfigError(f"taps must be odd, found down_taps={self.down_taps}, up_taps={self.up_taps}")
 

@@ -99,10 +99,11 @@ def _spectra(estimates: Tensor) -> _Spectra:
     estimates = estimates.float()
     predicted = estimates[:, :-1]
     mixture = predicted.sum(1, keepdim=True) + estimates[:, -1:]
-    spectra = torch.fft.rfft(torch.cat([mixture, predicted], 1).unfold(-1, 2 * HOP, HOP) * _window(estimates))
+    spectra = short_time_spectra(torch.cat([mixture, predicted], 1))
     x, y = spectra[:, :1], spectra[:, 1:]  # (B, 1, C, n, bins), (B, S − 1, C, n, bins)
     rest = x - y.sum(1, keepdim=True)
-    return _Spectra(x, torch.cat([_power(y), _power(rest)], 1), mixture[..., HOP:].unfold(-1, HOP, HOP))
+    powers = torch.cat([power(y), power(rest)], 1) + TINY
+    return _Spectra(x, powers, mixture[..., HOP:].unfold(-1, HOP, HOP))
 
 
 def _sources(spectra: _Spectra, exponent: float, spread: int) -> Tensor:
@@ -124,15 +125,22 @@ def _sources(spectra: _Spectra, exponent: float, spread: int) -> Tensor:
     return torch.cat([sources, mixture - sources.sum(1, keepdim=True)], 1)
 
 
+def short_time_spectra(signals: Tensor) -> Tensor:
+    """Signals (…, (n + 1)·HOP) → n spectra (…, n, bins)."""
+    spectra: Tensor = torch.fft.rfft(signals.unfold(-1, 2 * HOP, HOP) * _window(signals))
+    return spectra
+
+
+def power(spectra: Tensor) -> Tensor:
+    """(B, S, C, n, bins) → (B, S, 1, n, bins), over all channels."""
+    # To sum over the two parts of complex numbers as a last dimension would take longer than all else here.
+    squares: Tensor = torch.addcmul(spectra.real.square(), spectra.imag, spectra.imag)
+    return squares.sum(2, keepdim=True)
+
+
 def _window(like: Tensor) -> Tensor:
     """(2·HOP,), where `like` is; before the transform and after the way back it must be the same."""
     return torch.hann_window(2 * HOP, device=like.device).sqrt()
-
-
-def _power(spectra: Tensor) -> Tensor:
-    """(B, S, C, n, bins) → (B, S, 1, n, bins), over all channels."""
-    # To sum over the two parts of complex numbers as a last dimension would take longer than all else here.
-    return torch.addcmul(spectra.real.square(), spectra.imag, spectra.imag).sum(2, keepdim=True) + TINY
 
 
 def _sums(x: Tensor, count: int) -> Tensor:

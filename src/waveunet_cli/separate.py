@@ -19,9 +19,11 @@ from waveunet_cli.audio.read import reading_explained
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.carried import BLOCK_FRAMES, CarriedNetwork
 from waveunet_cli.checkpoint import Config, Model, stated_fields
+from waveunet_cli.config import WaveUNetConfig
 from waveunet_cli.devices import FrugalNetwork, Placement, place
 from waveunet_cli.errors import AudioReadError, AudioWriteError, ConfigError, DeviceError
 from waveunet_cli.files import existing
+from waveunet_cli.gate import GatedStream
 from waveunet_cli.hub import load_model
 from waveunet_cli.manifest import FileMark, Place, Request
 from waveunet_cli.network import WaveUNet
@@ -317,9 +319,16 @@ class Separator:
     def _new_stream(self, size: int) -> Stream:
         with self._folding:
             carried = self._carried
+        config = self.model.config
+        stream: Stream
         if carried is not None:
-            return carried.stream(size)
-        return WindowedStream(self._frugal, self._window, len(self.model.config.sources), self._batch)
+            stream = carried.stream(size)
+        else:
+            stream = WindowedStream(self._frugal, self._window, len(config.sources), self._batch)
+        if isinstance(config, WaveUNetConfig) and config.gate:
+            residual = config.sources.index(config.residual)
+            return GatedStream(stream, config.gate, config.sample_rate, residual)
+        return stream
 
     @cached_property
     def _carried(self) -> CarriedNetwork | None:
