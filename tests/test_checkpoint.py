@@ -179,7 +179,7 @@ def test_the_embedded_model_is_a_whole_checkpoint():
     model = load_checkpoint(path, "vocals")
     assert (model.name, model.config) == (
         "vocals",
-        replace(M5_HIGHSR, filters=16, output="masked", mask_exponent=1.5, mask_spread=20, towers=2),
+        replace(M5_HIGHSR, filters=16, output="masked", mask_exponent=1.35, mask_spread=20, gate=0.3, towers=2),
     )
     assert sum(parameter.numel() for parameter in model.network.parameters()) == 9_128_038
     assert path.stat().st_size < 21_000_000

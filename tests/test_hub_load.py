@@ -14,7 +14,9 @@ from waveunet_cli.hub.registry import shipped_folder
 def test_the_embedded_model_opens_by_name():
     model = load_model("vocals")
     assert model.name == "vocals"
-    assert model.config == replace(M5_HIGHSR, filters=16, output="masked", mask_exponent=1.5, mask_spread=20, towers=2)
+    assert model.config == replace(
+        M5_HIGHSR, filters=16, output="masked", mask_exponent=1.35, mask_spread=20, gate=0.3, towers=2
+    )
     assert not model.network.training
 
 

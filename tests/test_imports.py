@@ -22,7 +22,7 @@ HOUSE = [
     ["audio", "resample", "windows"],
     ["masks"],
     ["network"],
-    ["carried", "checkpoint", "devices", "song", "songs", "manifest", "events"],
+    ["carried", "gate", "checkpoint", "devices", "song", "songs", "manifest", "events"],
     ["ports"],
     ["convert"],
     ["hub"],

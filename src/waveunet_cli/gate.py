@@ -29,7 +29,7 @@ class _Kept(NamedTuple):
     """What a gate keeps of a song between two blocks."""
 
     unmeasured: Tensor  # (B, S, C, t) of which no spectrum was taken yet, HOP before the next spectrum's middle
-    sources: Tensor  # (B, S, C, t) not yet returned, the residual one last
+    sources: tuple[Tensor, ...]  # (B, S, C, t) each, not yet returned
     measures: Tensor  # (B, S − 1, 3, n) of spectra, the first moment + around before that of the next output
 
 
@@ -61,10 +61,10 @@ class GatedStream:
         self._take(self._stream.flush())
         assert self._kept is not None
         unmeasured, sources, _ = self._kept
-        owed = sources.shape[-1]
-        missing = -owed % HOP
+        owed = sum(block.shape[-1] for block in sources)
+        missing = F.pad(sources[-1][..., :0], (0, -owed % HOP))
         self._kept = self._kept._replace(
-            unmeasured=F.pad(unmeasured, (0, missing + HOP)), sources=F.pad(sources, (0, missing))
+            unmeasured=F.pad(unmeasured, (0, missing.shape[-1] + HOP)), sources=(*sources, missing)
         )
         self._measure()
         after = F.pad(self._kept.measures, (0, self._moment + self._around))
@@ -73,14 +73,14 @@ class GatedStream:
 
     def _take(self, sources: Tensor) -> None:
         """Keep more sources (B, S, C, t), and measure them."""
-        r = self._residual
-        sources = torch.cat([sources[:, :r], sources[:, r + 1 :], sources[:, r : r + 1]], 1)
+        if self._kept is not None and not sources.shape[-1]:
+            return
         if self._kept is None:
             before = sources.new_zeros(sources.shape[0], sources.shape[1] - 1, 3, self._moment + self._around)
-            self._kept = _Kept(F.pad(sources, (HOP, 0)), sources, before)
+            self._kept = _Kept(F.pad(sources, (HOP, 0)), (sources,), before)
         else:
             unmeasured, kept, measures = self._kept
-            self._kept = _Kept(torch.cat([unmeasured, sources], -1), torch.cat([kept, sources], -1), measures)
+            self._kept = _Kept(torch.cat([unmeasured, sources], -1), (*kept, sources), measures)
         self._measure()
 
     def _measure(self) -> None:
@@ -91,7 +91,8 @@ class GatedStream:
         if n < 1:
             return
         signals = unmeasured[..., : (n + 1) * HOP]
-        signals = torch.cat([signals.sum(1, keepdim=True), signals[:, :-1]], 1)  # the mixture instead of the last
+        parts = [signals.sum(1, keepdim=True), signals[:, : self._residual], signals[:, self._residual + 1 :]]
+        signals = torch.cat(parts, 1)  # the mixture, and all sources but the residual
         powers = power(short_time_spectra(signals)).squeeze(2)  # (B, S, n, bins)
         mixture, predicted = powers[:, :1], powers[:, 1:]
         share = (predicted / (mixture + TINY)).sqrt().clamp(max=1)
@@ -105,15 +106,18 @@ class GatedStream:
         _, sources, measures = self._kept
         hops = max(0, measures.shape[-1] - 2 * (self._moment + self._around) - 1)
         if not hops:
-            return sources[..., :0]  # in whatever order
-        self._kept = self._kept._replace(sources=sources[..., hops * HOP :], measures=measures[..., hops:])
+            return sources[0][..., :0]
+        ready, waiting = _split(sources, hops * HOP)
+        self._kept = self._kept._replace(sources=waiting, measures=measures[..., hops:])
         gains = self._gains(measures)  # (B, S − 1, hops + 1)
         fade = torch.hann_window(2 * HOP, device=gains.device)[:HOP]
         gain = torch.lerp(gains[..., :-1, None], gains[..., 1:, None], fade).flatten(-2)  # (B, S − 1, hops · HOP)
-        predicted, last = sources[:, :-1, :, : hops * HOP], sources[:, -1:, :, : hops * HOP]
-        opened = predicted * gain[:, :, None]
-        last = last + (predicted - opened).sum(1, keepdim=True)
-        return torch.cat([opened[:, : self._residual], last, opened[:, self._residual :]], 1)
+        others = [source for source in range(ready.shape[1]) if source != self._residual]
+        for source, closed in zip(others, (1 - gain).unbind(1), strict=True):
+            taken = ready[:, source] * closed[:, None]  # (B, C, t)
+            ready[:, source] -= taken
+            ready[:, self._residual] += taken
+        return ready
 
     def _gains(self, measures: Tensor) -> Tensor:
         """(B, S − 1, 3, n) → (B, S − 1, n − 2·moment − 2·around)."""
@@ -122,6 +126,17 @@ class GatedStream:
         sure = (sure / (energy + TINY)) ** 4 * inside
         mean = _hann_sums(sure, self._around) / _hann_sums(inside, self._around)  # C⁴
         return mean**1.5 / (mean**1.5 + self._threshold**6)
+
+
+def _split(blocks: tuple[Tensor, ...], frames: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """A copy of the first frames of blocks (…, t), and the blocks that remain, at least one."""
+    first: list[Tensor] = []
+    for i, block in enumerate(blocks):
+        first.append(block[..., :frames])
+        frames -= first[-1].shape[-1]
+        if not frames:
+            return torch.cat(first, -1), (block[..., first[-1].shape[-1] :], *blocks[i + 1 :])
+    raise AssertionError("fewer frames than asked for")
 
 
 def _hann_sums(x: Tensor, radius: int) -> Tensor:
