@@ -60,13 +60,10 @@ class GatedStream:
         """The rest, (B, S, C, t')."""
         self._take(self._stream.flush())
         assert self._kept is not None
-        unmeasured, sources, _ = self._kept
+        sources = self._kept.sources
         owed = sum(block.shape[-1] for block in sources)
-        missing = F.pad(sources[-1][..., :0], (0, -owed % HOP))
-        self._kept = self._kept._replace(
-            unmeasured=F.pad(unmeasured, (0, missing.shape[-1] + HOP)), sources=(*sources, missing)
-        )
-        self._measure()
+        # Zeros for the spectrum at the end; its second half never leaves.
+        self._take(sources[0].new_zeros(*sources[0].shape[:-1], -owed % HOP + HOP))
         after = F.pad(self._kept.measures, (0, self._moment + self._around))
         self._kept = self._kept._replace(measures=after)
         return self._release()[..., :owed]
