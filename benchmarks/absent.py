@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from waveunet_cli import Separator
-from waveunet_cli.training.dataset import Reader, aligned, by_source
+from waveunet_cli.datasets.tracks import Reader, aligned, by_source
 
 SILENCE_SECONDS = 30
 

@@ -20,9 +20,9 @@ import soundfile
 import torch
 
 from waveunet_cli import Separator, load_model
-from waveunet_cli.batch import Lanes, Ledger
-from waveunet_cli.separate import Target
-from waveunet_cli.songs import Song
+from waveunet_cli.library.lanes import Lanes
+from waveunet_cli.library.ledger import Ledger
+from waveunet_cli.library.song import Song, Target, separate_song
 
 RATE = 44_100
 
@@ -44,7 +44,7 @@ def run_here(separator: Separator, songs: list[Song], out: Path, jobs: int) -> N
     ledger = Ledger(songs, [], lambda event: None)
 
     def separate(song, progress):
-        return separator.separate_song(song, Target(out), progress=progress)
+        return separate_song(separator, song, Target(out), progress=progress)
 
     Lanes(separate, ledger, out, jobs).run(songs)
     assert ledger.summary().done == len(songs)
@@ -52,7 +52,7 @@ def run_here(separator: Separator, songs: list[Song], out: Path, jobs: int) -> N
 
 def run_on_ray(model, songs: list[Song], out: Path) -> float:
     """Seconds from the first song that is done to the last, of all but that: start-up is told apart."""
-    from waveunet_cli.cluster import Cluster, Order
+    from waveunet_cli.library.cluster import Cluster, Order
 
     ended = []
     ledger = Ledger(songs, [], lambda event: ended.append(time.perf_counter()) if event.event == "file_done" else None)

@@ -20,7 +20,7 @@ WRITING = """
 import sys
 from pathlib import Path
 from tf1_bundle import tensors_of, write_bundle
-from waveunet_cli.config import M5_HIGHSR
+from waveunet_cli.networks.wave_u_net.config import M5_HIGHSR
 write_bundle(Path(sys.argv[1]), tensors_of(M5_HIGHSR))
 """
 CLI = "import sys; from waveunet_cli.cli import main; main(sys.argv[1:])"

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waveunet_cli.config import WaveUNetConfig
+from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
 
 REFERENCE_INPUT_FRAMES = 147_443  # of the published networks' window, which gives 16 389 frames
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from waveunet_cli import Separator, carried
-from waveunet_cli.devices import place
+from waveunet_cli.devices import choose_placement
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--name", default="vocals")
     parser.add_argument("--stem", default="vocals")
     options = parser.parse_args()
-    native = place("cpu").dtype == torch.bfloat16
+    native = choose_placement("cpu").dtype == torch.bfloat16
     full = Separator(options.name, "cpu", "float32")
     reduced = Separator(options.name, "cpu", "bfloat16") if native else _emulated(options.name)
     print(f"SDR in dB of {options.stem}, bfloat16 {'native' if native else 'emulated'}")

@@ -18,7 +18,7 @@ import numpy as np
 import soundfile as sf
 
 from waveunet_cli import Separator
-from waveunet_cli.resample import Resampler
+from waveunet_cli.streaming.resample import Resampler
 
 RATE_HZ = 48_000
 

@@ -16,10 +16,10 @@ import torch
 from plain import REFERENCE_INPUT_FRAMES, PlainWaveUNet
 from torch import Tensor
 
-from waveunet_cli.carried import BLOCK_FRAMES, CarriedNetwork
-from waveunet_cli.config import VARIANTS, WaveUNetConfig
-from waveunet_cli.devices import place
-from waveunet_cli.network import WaveUNet
+from waveunet_cli.devices import choose_placement
+from waveunet_cli.networks.wave_u_net.carried import BLOCK_FRAMES, CarriedNetwork
+from waveunet_cli.networks.wave_u_net.config import VARIANTS, WaveUNetConfig
+from waveunet_cli.networks.wave_u_net.network import WaveUNet
 
 SECONDS = 12.0  # computed a round by the fast paths
 
@@ -33,13 +33,13 @@ def main() -> None:
     network = WaveUNet(config).eval()
     plain = _plain_of(network)
     print(f"{options.model}, {platform.processor() or platform.machine()}, {torch.get_num_threads()} threads")
-    print(f"torch {torch.__version__}, native bfloat16: {place('cpu').dtype == torch.bfloat16}")
+    print(f"torch {torch.__version__}, native bfloat16: {choose_placement('cpu').dtype == torch.bfloat16}")
 
     rows: dict[str, Callable[[], float]] = {"plain Conv1d, 147 443 → 16 389": _windows(plain, config, 1)}
     rows["own network, same window"] = _windows(network, config, 1)
     rows["own network, 10 s windows"] = _windows(network, config, 10 * config.sample_rate)
     rows["carried, float32"] = _carried(network, torch.float32)
-    if place("cpu").dtype == torch.bfloat16:
+    if choose_placement("cpu").dtype == torch.bfloat16:
         rows["carried, bfloat16"] = _carried(network, torch.bfloat16)
     x = 0.1 * torch.randn(1, config.channels, REFERENCE_INPUT_FRAMES)
     with torch.inference_mode():

@@ -17,11 +17,11 @@ import torch
 from plain import PlainWaveUNet
 from torch import nn
 
-from waveunet_cli.checkpoint import build_network
-from waveunet_cli.config import M5_HIGHSR
-from waveunet_cli.devices import place
-from waveunet_cli.geometry import Window
-from waveunet_cli.network import crop
+from waveunet_cli.devices import choose_placement
+from waveunet_cli.networks.checkpoint import build_network
+from waveunet_cli.networks.geometry import Window
+from waveunet_cli.networks.wave_u_net.config import M5_HIGHSR
+from waveunet_cli.networks.wave_u_net.network import crop
 from waveunet_cli.training.network import Trainable
 
 
@@ -67,7 +67,7 @@ def main() -> None:
         Path("plain, our window", PlainWaveUNet(config), long, 1),
         Path("ours", Trainable(build_network(config)), long, 1),
     ]
-    if place("cpu").dtype == torch.bfloat16:
+    if choose_placement("cpu").dtype == torch.bfloat16:
         paths.append(Path("ours, bfloat16", Trainable(build_network(config), torch.bfloat16), long, 1))
     for _ in range(asked.rounds + 1):
         for path in paths:

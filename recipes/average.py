@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from waveunet_cli.checkpoint import load_checkpoint, save_checkpoint
-from waveunet_cli.config import WaveUNetConfig
 from waveunet_cli.errors import ConfigError
+from waveunet_cli.networks.checkpoint import load_checkpoint, save_checkpoint
+from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
 
 
 def main() -> None:

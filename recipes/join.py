@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from waveunet_cli.checkpoint import load_checkpoint, save_checkpoint
-from waveunet_cli.config import WaveUNetConfig
 from waveunet_cli.errors import WaveUNetError
-from waveunet_cli.network import WaveUNet
+from waveunet_cli.networks.checkpoint import load_checkpoint, save_checkpoint
+from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
+from waveunet_cli.networks.wave_u_net.network import WaveUNet
 
 # no weight depends on these
 MAY_DIFFER = ("sources", "residual", "towers", "window_frames", "mask_exponent", "mask_spread", "gate")

@@ -25,12 +25,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from waveunet_cli.carried import BLOCK_FRAMES, CarriedNetwork, CarriedStream
-from waveunet_cli.checkpoint import load_checkpoint, save_checkpoint
-from waveunet_cli.config import WaveUNetConfig
+from waveunet_cli.datasets.tracks import MIXTURES, Reader, Track, aligned, stem_files
 from waveunet_cli.errors import AudioReadError, WaveUNetError
-from waveunet_cli.network import WaveUNet
-from waveunet_cli.training.dataset import MIXTURES, Reader, Track, aligned, stem_files
+from waveunet_cli.networks.checkpoint import load_checkpoint, save_checkpoint
+from waveunet_cli.networks.wave_u_net.carried import BLOCK_FRAMES, CarriedNetwork, CarriedStream
+from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
+from waveunet_cli.networks.wave_u_net.network import WaveUNet
 
 LEAST_PENALTY = 1e-9  # below, two channels that are the same leave the equations without a solution
 NOTHING = 1e-30  # stands for energies of 0

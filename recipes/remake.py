@@ -17,7 +17,7 @@ import torch
 from sampler import FADE_FRAMES, faded
 from synthesizers import PEAK, RATE_HZ, Audio, options_of, write_files
 
-from waveunet_cli.training.dataset import stem_files
+from waveunet_cli.datasets.tracks import stem_files
 
 HEARD = 3e-3  # of a passage, root mean square
 TRIES = 12

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from waveunet_cli.checkpoint import Model, build_network
-from waveunet_cli.config import WaveUNetConfig
-from waveunet_cli.geometry import Window
-from waveunet_cli.network import WaveUNet, crop
+from waveunet_cli.networks.checkpoint import Model, build_network
+from waveunet_cli.networks.geometry import Window
+from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
+from waveunet_cli.networks.wave_u_net.network import WaveUNet, crop
 
 TINY = WaveUNetConfig(
     sample_rate=8000, levels=2, filters=2, down_taps=5, up_taps=3, padding="valid", window_frames=16, channels=1

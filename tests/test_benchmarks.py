@@ -9,9 +9,9 @@ import pytest
 import soundfile
 
 from small_models import MASKED, network_of
-from waveunet_cli import carried
-from waveunet_cli.checkpoint import save_checkpoint
-from waveunet_cli.resample import Resampler
+from waveunet_cli.networks.checkpoint import save_checkpoint
+from waveunet_cli.networks.wave_u_net import carried
+from waveunet_cli.streaming.resample import Resampler
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 CONFIG = replace(MASKED[0], channels=2)

@@ -8,9 +8,10 @@ from torch import nn
 
 from small_models import TINY, VALID, network_of
 from waveunet_cli import devices
-from waveunet_cli.devices import FrugalNetwork, Placement, place
+from waveunet_cli.devices import Placement, choose_placement
 from waveunet_cli.errors import DeviceError
-from waveunet_cli.windows import WindowedStream
+from waveunet_cli.streaming.frugal import FrugalNetwork
+from waveunet_cli.streaming.windows import WindowedStream
 
 CPU = torch.device("cpu")
 ON_CPU = Placement(CPU, torch.float32, may_leave=False)
@@ -23,7 +24,7 @@ ON_CPU = Placement(CPU, torch.float32, may_leave=False)
 def test_unknown_devices(name, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(DeviceError, match=r"no such device; choose auto, cpu, cuda|1 CUDA devices found"):
-        place(name)
+        choose_placement(name)
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:3", "mps"])
@@ -31,41 +32,41 @@ def test_devices_this_machine_lacks(name, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(DeviceError, match="try --device cpu") as caught:
-        place(name)
+        choose_placement(name)
     assert "\n" not in str(caught.value)
 
 
 def test_auto_takes_the_best_there_is(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert place(precision="float32") == Placement(CPU, torch.float32, may_leave=False)
+    assert choose_placement(precision="float32") == Placement(CPU, torch.float32, may_leave=False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert place() == Placement(torch.device("mps"), torch.float32, may_leave=True)
-    assert not place("mps").may_leave
+    assert choose_placement() == Placement(torch.device("mps"), torch.float32, may_leave=True)
+    assert not choose_placement("mps").may_leave
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    assert place() == Placement(torch.device("cuda"), torch.bfloat16, may_leave=True)
-    assert str(place("cuda:1")) == "cuda:1, bfloat16"
+    assert choose_placement() == Placement(torch.device("cuda"), torch.bfloat16, may_leave=True)
+    assert str(choose_placement("cuda:1")) == "cuda:1, bfloat16"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    assert place("cuda").dtype == torch.float32
-    assert place("cuda", "float16").dtype == torch.float16
+    assert choose_placement("cuda").dtype == torch.float32
+    assert choose_placement("cuda", "float16").dtype == torch.float16
 
 
 def test_precision_on_the_cpu(monkeypatch):
-    assert place("cpu", "bfloat16").dtype == torch.bfloat16
+    assert choose_placement("cpu", "bfloat16").dtype == torch.bfloat16
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
-    assert place("cpu").dtype == torch.float32
+    assert choose_placement("cpu").dtype == torch.float32
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
-    assert place("cpu").dtype == torch.bfloat16
+    assert choose_placement("cpu").dtype == torch.bfloat16
     for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):  # a torch that does not say
         monkeypatch.delattr(torch.cpu, name, raising=False)
-    assert place("cpu").dtype == torch.float32
+    assert choose_placement("cpu").dtype == torch.float32
     with pytest.raises(DeviceError, match="float16: processors are slow"):
-        place("cpu", "float16")
+        choose_placement("cpu", "float16")
     with pytest.raises(DeviceError, match="float64: no such precision; choose auto, float32"):
-        place("cpu", "float64")
+        choose_placement("cpu", "float64")
 
 
 # --- memory
@@ -195,5 +196,5 @@ def test_on_a_gpu():
     x = torch.randn(2, 2, window.input)
     with torch.no_grad():
         expected = network(x)
-    run = FrugalNetwork(network, window, place("cuda", "float32"), lambda text: None)
+    run = FrugalNetwork(network, window, choose_placement("cuda", "float32"), lambda text: None)
     torch.testing.assert_close(run(x), expected, atol=2e-3, rtol=0)

@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from small_models import FOUR, TINY, VALID, Windowed, identity, model_of
-from waveunet_cli import separate
-from waveunet_cli.checkpoint import Model
+from waveunet_cli import separator as separate
 from waveunet_cli.devices import Placement
 from waveunet_cli.errors import AudioReadError, AudioWriteError, ConfigError, DeviceError
-from waveunet_cli.separate import Separator, Target
-from waveunet_cli.song import ChannelPlan, StemPlan
+from waveunet_cli.library.song import Target
+from waveunet_cli.networks.checkpoint import Model
+from waveunet_cli.separator import Separator
+from waveunet_cli.streaming.channels import ChannelLayout
+from waveunet_cli.streaming.stems import StemSelection
 
 EXAMPLES = settings(deadline=None, max_examples=25)
 DIFFERENCE = replace(TINY, output="difference")
@@ -218,7 +220,7 @@ def test_a_stereo_model_takes_channels_in_pairs():
     [(1, 2, False, 1, 1), (1, 1, True, 2, 2), (6, 2, True, 6, 3), (3, 2, False, 3, 2)],
 )
 def test_channel_plans(file, model, stereo, out, groups):
-    plan = ChannelPlan(file, model, stereo)
+    plan = ChannelLayout(file, model, stereo)
     assert (plan.out, plan.groups) == (out, groups)
     x = torch.randn(file, 7)
     there = plan.to_model(plan.at_the_door(x))
@@ -472,7 +474,7 @@ def test_the_gpu_defaults(monkeypatch):
 
 def test_plans_ask_the_network_for_no_more_than_needed():
     config = replace(LOW, sources=FOUR, residual="other")
-    assert StemPlan.of(config, ["vocals"]).estimated == (3,)
-    assert StemPlan.of(config, ["other"]).estimated == (0, 1, 3)
-    assert StemPlan.of(replace(config, output="direct"), ["other"]).estimated == (2,)
-    assert StemPlan.of(config, two_stems="drums").stems == ("drums", "no_drums")
+    assert StemSelection.of(config, ["vocals"]).estimated == (3,)
+    assert StemSelection.of(config, ["other"]).estimated == (0, 1, 3)
+    assert StemSelection.of(replace(config, output="direct"), ["other"]).estimated == (2,)
+    assert StemSelection.of(config, two_stems="drums").stems == ("drums", "no_drums")

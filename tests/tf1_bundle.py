@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 
-from waveunet_cli.convert.crc32c import masked_crc32c
+from waveunet_cli.importers.crc32c import masked_crc32c
 
 DTYPES = {"float32": 1, "float64": 2, "int64": 9, "float16": 19}
 

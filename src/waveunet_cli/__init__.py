@@ -20,10 +20,11 @@ from waveunet_cli.errors import (
 )
 
 if TYPE_CHECKING:
-    from waveunet_cli.checkpoint import Model
-    from waveunet_cli.config import WaveUNetConfig
     from waveunet_cli.hub import load_model
-    from waveunet_cli.separate import Separated, Separator
+    from waveunet_cli.library.song import Separated
+    from waveunet_cli.networks.checkpoint import Model
+    from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
+    from waveunet_cli.separator import Separator
 
 __version__ = "0.1.0"
 
@@ -46,10 +47,10 @@ __all__ = [
 
 # What needs torch loads when it is first asked for, so that `waveunet --help` does not.
 _LAZY = {
-    "Model": "checkpoint",
-    "Separated": "separate",
-    "Separator": "separate",
-    "WaveUNetConfig": "config",
+    "Model": "networks.checkpoint",
+    "Separated": "separator",
+    "Separator": "separator",
+    "WaveUNetConfig": "networks.wave_u_net.config",
     "load_model": "hub",
 }
 

@@ -16,7 +16,7 @@ from waveunet_cli.errors import AudioWriteError, WaveUNetError
 
 if TYPE_CHECKING:
     from waveunet_cli.evaluate.measure import StemScore
-    from waveunet_cli.separate import Separator
+    from waveunet_cli.separator import Separator
 
 
 @click.command()
@@ -57,7 +57,7 @@ def command(
     to the output folder, which is up to date after every song. Exit codes: 0 all done, 1 some songs could not be
     scored, 2 usage.
     """
-    from waveunet_cli import separate  # imports torch
+    from waveunet_cli import separator as separate  # imports torch
     from waveunet_cli.evaluate import measure, report, testset
 
     if not quick:

@@ -21,10 +21,12 @@ from waveunet_cli.errors import AudioReadError
 from waveunet_cli.events import INTERRUPTED, BatchStart, Event, FileFailed, Note, Plan, Summary
 from waveunet_cli.files import whole_file
 from waveunet_cli.hub import load_model
-from waveunet_cli.songs import TEMPLATE, Song, find_songs, require_apart, require_distinct, stem_paths
+from waveunet_cli.library.find import find_songs, require_apart, require_distinct
+from waveunet_cli.library.names import TEMPLATE, stem_paths
+from waveunet_cli.library.song import Song, outputs_of, separate_song
 
 if TYPE_CHECKING:
-    from waveunet_cli.separate import Overwrite, Separated, Target
+    from waveunet_cli.library.song import Overwrite, Separated, Target
 
 DEFAULT_JOBS = 2
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
@@ -158,12 +160,12 @@ def command(
     click.get_current_context().call_on_close(voice.close)
     failures = [FileFailed(None, None, type(problem).__name__, str(problem)) for problem in problems]
     if songs:
-        from waveunet_cli.separate import Target  # imports torch
+        from waveunet_cli.library.song import Target  # imports torch
 
         target = Target(folder, filename, container, subtype, clip)
         summary = _run(songs, failures, inputs, out, target, voice, quiet, report, **options)
     else:
-        from waveunet_cli.batch import Ledger
+        from waveunet_cli.library.ledger import Ledger
 
         summary = Ledger([], failures, voice).summary()
     _write_report(report, summary)
@@ -186,7 +188,7 @@ def _songs(
         raise click.UsageError("addresses need fsspec; install it with: pip install fsspec")
     if options["dry_run"] or options["engine"] != "local":
         raise click.UsageError("--dry-run and --engine ray know no addresses; mount the storage, or leave them out.")
-    from waveunet_cli.remote import find_remote_songs
+    from waveunet_cli.library.remote import find_remote_songs
 
     return find_remote_songs([str(given) for given in inputs], str(out))
 
@@ -219,9 +221,10 @@ def _run(
     strict: bool,
     **network: Any,
 ) -> Summary | Plan:
-    from waveunet_cli.batch import Lanes, Ledger
-    from waveunet_cli.plan import plan
-    from waveunet_cli.separate import Separator
+    from waveunet_cli.library.lanes import Lanes
+    from waveunet_cli.library.ledger import Ledger
+    from waveunet_cli.library.plan import plan
+    from waveunet_cli.separator import Separator
 
     def note(text: str) -> None:
         voice(Note(text))
@@ -231,7 +234,7 @@ def _run(
     model = load_model(name, registry=registry, offline=offline, notify=note, progress=not quiet)
     separator = Separator(model, report=note, **network)
     is_remote = _is_remote(inputs, out)
-    targets = [path for song in songs for path in separator.place(song, target).paths.values()]
+    targets = [path for song in songs for path in outputs_of(separator, song, target).paths.values()]
     require_distinct(songs, targets)
     if not is_remote:
         require_apart([Path(given) for given in inputs], target.out, targets)
@@ -252,16 +255,16 @@ def _run(
     ledger = Ledger(songs, failures, voice, strict)
 
     def separate(song: Song, progress: Callable[[float, float | None], None]) -> "Separated":
-        return separator.separate_song(song, target, overwrite=overwrite, wait=False, progress=progress)
+        return separate_song(separator, song, target, overwrite=overwrite, wait=False, progress=progress)
 
     try:
         if engine == "ray":
-            from waveunet_cli.cluster import Cluster, Order
+            from waveunet_cli.library.cluster import Cluster, Order
 
             order = Order(Path.cwd(), target, overwrite, network, worker_cores)
             Cluster(ray_address, model, order, ledger, strict).run(songs)
         elif is_remote:
-            from waveunet_cli.remote import RemoteOutput
+            from waveunet_cli.library.remote import RemoteOutput
 
             remote = RemoteOutput(separator, target, str(out), overwrite)
             Lanes(remote.separate, ledger, target.out, jobs, strict).run(songs)

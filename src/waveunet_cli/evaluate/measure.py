@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from waveunet_cli.datasets.tracks import Reader
 from waveunet_cli.errors import AudioReadError, ConfigError, DeviceError
 from waveunet_cli.evaluate.testset import Song
-from waveunet_cli.training.dataset import Reader
 
 BSSEVAL = ("SDR", "ISR", "SIR", "SAR")
 REST = "(rest)"  # of the mixture

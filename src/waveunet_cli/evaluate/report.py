@@ -14,7 +14,7 @@ import numpy as np
 
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.evaluate.measure import BSSEVAL, StemScore
-from waveunet_cli.evaluate.summary import WHOLE_SONG, Summary, of_song, over_all
+from waveunet_cli.evaluate.statistics import WHOLE_SONG, Summary, of_song, over_all
 from waveunet_cli.files import whole_file
 
 STATISTICS = ("median", "mad", "mean", "sd")

@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from waveunet_cli.audio import AudioInfo, probe
+from waveunet_cli.datasets.tracks import MIXTURES, Data, Track, aligned, by_source, find_tracks, stem_files
 from waveunet_cli.errors import AudioReadError, ConfigError
-from waveunet_cli.training.dataset import MIXTURES, Track, aligned, by_source, find_tracks, stem_files
-from waveunet_cli.training.recipe import Data
 
 SPLIT = "test"
 ALIASES = {"no_vocals": "accompaniment"}

@@ -23,8 +23,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from waveunet_cli.config import VARIANTS, WaveUNetConfig
 from waveunet_cli.errors import ConfigError
+from waveunet_cli.networks.wave_u_net.config import VARIANTS, WaveUNetConfig
 
 FORMATS = ("safetensors", "tensorflow", "pytorch", "keras")
 PORTS = ("PyTorch port", "Keras port", "MSS_WaveUNet")

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 from urllib.parse import urljoin, urlsplit
 
-from waveunet_cli.config import WaveUNetConfig
 from waveunet_cli.errors import CheckpointError, ConfigError, DownloadError, WaveUNetError
 from waveunet_cli.hub.archive import extract
 from waveunet_cli.hub.cache import Cache, Record, sha256_of
 from waveunet_cli.hub.cards import NAME, STEM, Card, File, is_url, megabytes
 from waveunet_cli.hub.download import Downloader, require_space, verified
 from waveunet_cli.hub.registry import local_files
+from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
 
 if TYPE_CHECKING:
-    from waveunet_cli.checkpoint import Config
+    from waveunet_cli.networks.checkpoint import Config
 
 
 class Installer:
@@ -173,13 +173,13 @@ def import_model(path: Path, name: str, cache: Cache, **options: Unpack[ImportOp
 
 def _import(path: Path, name: str, weights: Path, cache: Cache, options: ImportOptions) -> Record:
     if path.suffix == ".safetensors":
-        from waveunet_cli.checkpoint import load_checkpoint
+        from waveunet_cli.networks.checkpoint import load_checkpoint
 
         config = load_checkpoint(path).config
         shutil.copyfile(path, weights)
         kind, notes = "safetensors", list[str]()
     else:
-        from waveunet_cli.convert import import_checkpoint, read_sidecar
+        from waveunet_cli.importers import import_checkpoint, read_sidecar
 
         given = {key: value for key, value in options.items() if value is not None}
         converted = import_checkpoint(path, weights, **read_sidecar(path) | given)
@@ -195,14 +195,14 @@ def _import(path: Path, name: str, weights: Path, cache: Cache, options: ImportO
 
 def _converted(paths: Sequence[Path], weights: Path, card: Card) -> tuple["Config", Sequence[str]]:
     """Write the weights of a card's files as ours; raises CheckpointError unless they are the card's model."""
-    from waveunet_cli.checkpoint import load_checkpoint, save_checkpoint
+    from waveunet_cli.networks.checkpoint import load_checkpoint, save_checkpoint
 
     if card.format == "safetensors":
         config = load_checkpoint(paths[0]).config
         _require_same(config, card)
         shutil.copyfile(paths[0], weights)
         return config, ()
-    from waveunet_cli.convert import convert
+    from waveunet_cli.importers import convert
 
     converted = convert(
         next((path for path in paths if path.suffix == ".index"), paths[0]),

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from waveunet_cli.checkpoint import Config
+from waveunet_cli.datasets.tracks import Reader, Track, sum_of
 from waveunet_cli.errors import ConfigError
+from waveunet_cli.networks.checkpoint import Config
 from waveunet_cli.training import augment
-from waveunet_cli.training.dataset import Reader, Track, sum_of
 from waveunet_cli.training.recipe import Augmentation
 
 SONG = "song"  # the use of all sources of a song together

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from waveunet_cli.errors import ConfigError
-from waveunet_cli.network import WaveUNet, crop
-from waveunet_cli.ports.spectrogram_u_net import SpectrogramUNet
-from waveunet_cli.training import backward
+from waveunet_cli.networks.spectrogram_u_net import SpectrogramUNet
+from waveunet_cli.networks.wave_u_net import gradients as backward
+from waveunet_cli.networks.wave_u_net.network import WaveUNet, crop
 
 
 class Trainable(nn.Module):

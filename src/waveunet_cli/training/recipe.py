@@ -23,11 +23,12 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from waveunet_cli.checkpoint import Config
-from waveunet_cli.config import VARIANTS
+from waveunet_cli.datasets.tracks import Data
 from waveunet_cli.errors import ConfigError
-from waveunet_cli.ports.keras_port import KerasPortConfig
-from waveunet_cli.ports.spectrogram_u_net import U7
+from waveunet_cli.networks.checkpoint import Config
+from waveunet_cli.networks.keras_port import KerasPortConfig
+from waveunet_cli.networks.spectrogram_u_net import U7
+from waveunet_cli.networks.wave_u_net.config import VARIANTS
 
 T = TypeVar("T")
 
@@ -39,35 +40,6 @@ ARCHITECTURES: dict[str, Config] = {
 }
 CHECKPOINT = ".safetensors"
 LOSS_OF = {"U7a": "magnitude"}  # of other architectures: mse
-
-
-@dataclass(frozen=True)
-class Data:
-    """One folder to train on.
-
-    path     MUSDB18-HQ style (train/<song>/<stem>.wav), CCMixter (<song>/source-01.wav, source-02.wav), a folder of
-             songs (<song>/<stem>.wav), or with `stem` a folder of files that all are that one source
-    weight   how often it is drawn, in proportion to the other folders
-    weights  the same for one use, instead of `weight`: a source's name (in a remix) or "song" (all sources of one song
-             together); 0 for never
-    reverb   probability of reverberation for what comes from here, instead of the augmentation's
-    split    the subfolder of a MUSDB18 folder to take
-    exclude  names of songs to leave out
-    """
-
-    path: Path
-    weight: float = 1.0
-    weights: Mapping[str, float] = field(default_factory=dict)
-    reverb: float | None = None
-    split: str = "train"
-    stem: str | None = None
-    exclude: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.weight <= 0 or any(weight < 0 for weight in self.weights.values()):
-            raise ConfigError("data.weight: must be positive; leave a folder out instead of giving it no weight")
-        if self.reverb is not None and not 0 <= self.reverb <= 1:
-            raise ConfigError(f"data.reverb: found {self.reverb}; give a probability from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -239,7 +211,7 @@ class Recipe:
     def config(self) -> Config:
         """The architecture; raises ConfigError for an unknown variant or field."""
         if self.model.endswith(CHECKPOINT):
-            from waveunet_cli.checkpoint import load_checkpoint
+            from waveunet_cli.networks.checkpoint import load_checkpoint
 
             base = load_checkpoint(Path(self.model)).config
         elif self.model in ARCHITECTURES:

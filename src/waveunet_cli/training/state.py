@@ -14,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from waveunet_cli.checkpoint import Config, config_to_json, load_weights
 from waveunet_cli.errors import CheckpointError
 from waveunet_cli.files import whole_file
+from waveunet_cli.networks.checkpoint import Config, config_to_json, load_weights
 from waveunet_cli.training.schedule import Progress
 
 Weights = dict[str, Tensor]

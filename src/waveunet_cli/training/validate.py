@@ -8,8 +8,8 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from waveunet_cli.checkpoint import Config
-from waveunet_cli.training.dataset import Reader, Track
+from waveunet_cli.datasets.tracks import Reader, Track
+from waveunet_cli.networks.checkpoint import Config
 from waveunet_cli.training.loss import Loss
 from waveunet_cli.training.network import Trainable
 

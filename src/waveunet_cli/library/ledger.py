@@ -1,0 +1,123 @@
+"""The books of a batch: what was begun, done, skipped and failed."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from waveunet_cli.errors import WaveUNetError
+from waveunet_cli.events import Event, FileDone, FileFailed, FileStart, Note, Progress, Summary
+from waveunet_cli.library.song import Separated, Song
+
+STRICT = "stopped at the first failure, as --strict asks"
+
+
+class Ledger:
+    """The books of a batch; tells every event, one at a time, from whatever thread."""
+
+    def __init__(
+        self,
+        songs: Sequence[Song],
+        problems: Sequence[FileFailed],
+        tell: Callable[[Event], None],
+        strict: bool = False,
+    ) -> None:
+        self._songs = len(songs) + len(problems)
+        self._open = {song.name: song for song in songs}
+        self._failed: list[FileFailed] = []
+        self._tell = tell
+        self._lock = threading.RLock()
+        self._begun = time.monotonic()
+        self._started: dict[str, float] = {}
+        self._running: dict[str, float] = {}  # seconds of music done
+        self._finished_seconds = 0.0
+        self._done = self._skipped = 0
+        self.stopped = STRICT if strict and problems else None
+        for problem in problems:
+            self._fail(problem)
+
+    def note(self, text: str) -> None:
+        with self._lock:
+            self._tell(Note(text))
+
+    def start(self, song: Song) -> None:
+        with self._lock:
+            self._started[song.name] = time.monotonic()
+            self._tell(FileStart(song.name, song.track))
+
+    def advance(self, song: Song, done_seconds: float, total_seconds: float | None) -> None:
+        with self._lock:
+            self._running[song.name] = done_seconds
+            speed = done_seconds / self._since(song)
+            left = None if total_seconds is None else total_seconds - done_seconds
+            self._tell(
+                Progress(
+                    path=song.name,
+                    track=song.track,
+                    done_seconds=done_seconds,
+                    total_seconds=total_seconds,
+                    speed=speed,
+                    eta_seconds=left / speed if left is not None and speed else None,
+                    songs_finished=self._done + self._skipped + len(self._failed),
+                    songs=self._songs,
+                    batch_speed=(self._finished_seconds + sum(self._running.values())) / self._elapsed,
+                )
+            )
+
+    def finish(self, song: Song, separated: Separated) -> None:
+        with self._lock:
+            self._close(song)
+            self._skipped += separated.skipped
+            self._done += not separated.skipped
+            self._finished_seconds += separated.seconds
+            took_seconds = self._since(song)
+            self._tell(
+                FileDone(
+                    path=song.name,
+                    track=song.track,
+                    skipped=separated.skipped,
+                    stems=separated.names,
+                    seconds=separated.seconds,
+                    took_seconds=took_seconds,
+                    speed=separated.seconds / took_seconds,
+                    gain=separated.gain,
+                    peak=separated.peak,
+                    clipped_samples=separated.clipped_samples,
+                )
+            )
+
+    def fail(self, song: Song, error: WaveUNetError) -> None:
+        with self._lock:
+            self._close(song)
+            self._fail(FileFailed(song.name, song.track, type(error).__name__, str(error)))
+
+    def summary(self) -> Summary:
+        """The end: told, and returned."""
+        with self._lock:
+            summary = Summary(
+                songs=self._songs,
+                done=self._done,
+                skipped=self._skipped,
+                failed=tuple(self._failed),
+                remaining=tuple(self._open),
+                stopped=self.stopped,
+                seconds=self._finished_seconds,
+                took_seconds=self._elapsed,
+                speed=self._finished_seconds / self._elapsed,
+            )
+            self._tell(summary)
+            return summary
+
+    def _close(self, song: Song) -> None:
+        self._running.pop(song.name, None)
+        self._open.pop(song.name, None)
+
+    def _fail(self, failure: FileFailed) -> None:
+        self._failed.append(failure)
+        self._tell(failure)
+
+    @property
+    def _elapsed(self) -> float:
+        return max(1e-6, time.monotonic() - self._begun)
+
+    def _since(self, song: Song) -> float:
+        return max(1e-6, time.monotonic() - self._started.get(song.name, self._begun))

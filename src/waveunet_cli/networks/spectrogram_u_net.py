@@ -1,0 +1,181 @@
+"""The spectrogram U-Net, the paper's baseline: one U-Net a source masks the mixture's magnitudes, phases stay.
+
+Sources: Jansson et al., "Singing voice separation with deep U-Net convolutional networks", ISMIR 2017, section 3; and
+the settings of the Wave-U-Net paper's comparison (section 4.3): 8 192 Hz, windows of 128 spectrogram frames.
+
+With frames of n samples every h samples and an analysis window w, overlap-add with the window
+
+    d[i] = w[i] / Σ_k w[i + k·h]²      makes      Σ_k w[i + k·h] · d[i + k·h] = 1,
+
+so an unchanged spectrum gives back the signal wherever all frames that touch it are there: all but the first and the
+last n − h samples, the context. Convolutions are zero-padded, so samples depend on where a window starts and ends.
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from waveunet_cli.errors import ConfigError
+from waveunet_cli.networks.geometry import Window, whole_steps
+from waveunet_cli.networks.wave_u_net.config import VOICE, check_sources
+
+SLOPE = 0.2  # of the LeakyReLU below zero
+
+
+@dataclass(frozen=True)
+class SpectrogramUNetConfig:
+    """Everything that defines such a network except its weights.
+
+    sources          stem names in the order of the outputs, each with a U-Net of its own
+    sample_rate      Hz the network works at
+    channels         audio channels
+    fft_frames       samples of a spectrogram frame (Hann window)
+    step_frames      samples from one spectrogram frame to the next
+    levels           halvings of frequency and time
+    filters          of the first level; every level has twice those of the one above
+    taps             of the square kernels
+    dropout          probability, in the `dropout_levels` deepest levels of the way up
+    window_frames    output frames of a window, rounded up to what the halvings allow
+    residual         the source that receives what lies above the model's Nyquist frequency
+
+    Raises ConfigError for a combination that cannot exist.
+    """
+
+    sources: tuple[str, ...] = VOICE
+    sample_rate: int = 8192
+    channels: int = 1
+    fft_frames: int = 1024
+    step_frames: int = 768
+    levels: int = 6
+    filters: int = 16
+    taps: int = 5
+    dropout: float = 0.5
+    dropout_levels: int = 3
+    window_frames: int = 98_048  # 128 spectrogram frames
+    residual: str = "accompaniment"
+
+    def __post_init__(self) -> None:
+        check_sources(self.sources, self.residual, least=2)
+        for field in ("sample_rate", "levels", "filters", "window_frames", "step_frames"):
+            if getattr(self, field) < 1:
+                raise ConfigError(f"{field} must be at least 1, found {getattr(self, field)}")
+        if self.channels not in (1, 2):
+            raise ConfigError(f"channels must be 1 or 2, found {self.channels}")
+        if self.fft_frames % 2 ** (self.levels + 1) or self.fft_frames < 2 ** (self.levels + 1):
+            raise ConfigError(
+                f"fft_frames must be a multiple of {2 ** (self.levels + 1)} for {self.levels} levels, "
+                f"found {self.fft_frames}"
+            )
+        if self.step_frames >= self.fft_frames:
+            raise ConfigError(f"step_frames must be less than fft_frames {self.fft_frames}, found {self.step_frames}")
+        if self.taps < 3 or self.taps % 2 == 0:
+            raise ConfigError(f"taps must be odd and at least 3, found {self.taps}")
+        if not 0 <= self.dropout < 1 or not 0 <= self.dropout_levels < self.levels:
+            raise ConfigError("dropout must be from 0 to below 1, in fewer levels than there are")
+
+    @property
+    def additive(self) -> bool:
+        """The sources' masks are independent of each other."""
+        return False
+
+    @property
+    def context(self) -> int:
+        """Samples at a window's ends that some frames are missing for."""
+        return self.fft_frames - self.step_frames
+
+    def window(self, min_hop_frames: int | None = None) -> Window:
+        """The network's own window, whatever is asked for: its samples depend on it."""
+        step = 2**self.levels
+        # A window of n spectrogram frames reads (n − 1)·step_frames + fft_frames samples.
+        spectra = -(-(self.window_frames + 2 * self.context - self.fft_frames) // self.step_frames) + 1
+        spectra = whole_steps(spectra, step)
+        output = (spectra - 1) * self.step_frames + self.fft_frames - 2 * self.context
+        return Window(context=self.context, output=output, hop=output)
+
+
+U7 = SpectrogramUNetConfig()
+
+
+class SpectrogramUNet(nn.Module):
+    """The network of a SpectrogramUNetConfig: (B, C, t) → (B, S, C, t − 2·context), for the t of its window."""
+
+    def __init__(self, config: SpectrogramUNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.masks = nn.ModuleList(MaskUNet(config) for _ in config.sources)
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        return self.resynthesise(self.magnitudes(mixture), mixture)
+
+    def magnitudes(self, mixture: Tensor) -> Tensor:
+        """The sources' estimated magnitudes, masked ones of the mixture: (B, C, t) → (B, S, C, bins, n)."""
+        heard = self.spectrum(mixture).abs()  # (B, C, bins, n)
+        seen = torch.log1p(heard)[:, :, :-1]  # without the highest bin there are 2^k
+        masks = torch.stack([torch.sigmoid(unet(seen).float()) for unet in self.masks], 1)
+        masks = F.pad(masks, (0, 0, 0, 1), value=1 / len(self.masks))  # (B, S, C, bins, n)
+        return masks * heard.unsqueeze(1)
+
+    def resynthesise(self, magnitudes: Tensor, mixture: Tensor) -> Tensor:
+        """Magnitudes (B, S, C, bins, n) with the phases of the mixture (B, C, t): (B, S, C, t − 2·context)."""
+        spectrum = self.spectrum(mixture).unsqueeze(1)
+        phases = spectrum / spectrum.abs().clamp(min=1e-12)
+        return self.signal(magnitudes * phases)
+
+    def spectrum(self, x: Tensor) -> Tensor:
+        """(…, t) → complex (…, bins, n)."""
+        frames = x.float().unfold(-1, self.config.fft_frames, self.config.step_frames)  # (…, n, fft_frames)
+        spectrum: Tensor = torch.fft.rfft(frames * self._hann(x.device))  # (…, n, bins)
+        return spectrum.transpose(-1, -2)
+
+    def signal(self, spectrum: Tensor) -> Tensor:
+        """Complex (…, bins, n) → (…, t − 2·context)."""
+        fft, step = self.config.fft_frames, self.config.step_frames
+        window = self._hann(spectrum.device)
+        overlapping = F.pad(window.square(), (0, -fft % step)).view(-1, step).sum(0)  # Σ_k w[i + k·h]², i < h
+        dual = window / overlapping.repeat(-(-fft // step))[:fft]
+        frames = torch.fft.irfft(spectrum.transpose(-1, -2), fft) * dual  # (…, n, fft_frames)
+        t = (frames.shape[-2] - 1) * step + fft
+        x = F.fold(frames.flatten(0, -3).transpose(1, 2), (1, t), (1, fft), stride=(1, step))  # (·, 1, 1, t)
+        context = self.config.context
+        return x.reshape(*spectrum.shape[:-2], t)[..., context : t - context]
+
+    def _hann(self, device: torch.device) -> Tensor:
+        return torch.hann_window(self.config.fft_frames, device=device)
+
+
+class MaskUNet(nn.Module):
+    """From magnitudes to what becomes a mask: (B, C, F, T) → (B, C, F, T), both multiples of 2^levels."""
+
+    def __init__(self, config: SpectrogramUNetConfig) -> None:
+        super().__init__()
+        widths = [config.filters * 2**level for level in range(config.levels)]
+        pad = config.taps // 2
+        self.down = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(i, o, config.taps, 2, pad, bias=False), nn.BatchNorm2d(o), nn.LeakyReLU(SLOPE))
+            for i, o in zip([config.channels, *widths], widths, strict=False)
+        )
+        self.up = nn.ModuleList(  # deepest first; all but the deepest also read the skip
+            nn.Sequential(
+                nn.ConvTranspose2d(i, o, config.taps, 2, pad, output_padding=1, bias=False),
+                nn.BatchNorm2d(o),
+                nn.ReLU(),
+                nn.Dropout(config.dropout if level < config.dropout_levels else 0.0),
+            )
+            for level, (i, o) in enumerate(
+                zip([widths[-1], *(2 * w for w in widths[-2:0:-1])], widths[-2::-1], strict=True)
+            )
+        )
+        self.output = nn.ConvTranspose2d(2 * widths[0], config.channels, config.taps, 2, pad, output_padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = []
+        for level in self.down:
+            x = level(x)  # (B, filters·2^level, F / 2^(level + 1), T / 2^(level + 1))
+            skips.append(x)
+        skips.pop()  # the deepest is no skip
+        for level in self.up:
+            x = torch.cat([level(x), skips.pop()], 1)
+        return cast(Tensor, self.output(x))

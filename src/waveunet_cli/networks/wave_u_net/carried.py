@@ -1,0 +1,325 @@
+"""A valid Wave-U-Net as a stream that carries every layer's tail, instead of computing its context again.
+
+Gives the samples that one window over the whole stream gives. On a CPU this is the fastest way to run the network:
+nothing is computed twice, and a block is small enough for a layer to stay in the processor's cache.
+
+Every layer keeps a line of its newest frames and adds B / 2^i of them for B frames pushed. Of a layer, let frame n
+(counted as one window over the whole stream would) be the (n + s)-th that is added: s is its delay, the number of
+frames added before the first that means anything.
+
+    mixture       s = 0
+    first level   reads `taps` frames, the newest included:                     s = taps − 1
+    level below   reads every other frame n = 2m, m+1, …, so the frame added as number q must read from
+                  2q − H, with 2q − H − s even: H = 2·(taps − 1) − (s mod 2);   s' = (H + s) / 2
+    level above   reads Q = (up_taps + 3) / 2 frames to make two (see network.py): s' = 2·(Q − 1 + s)
+
+On the way up frame j of a level's output needs the frames from j + o on of the skip, o being the crop of the whole
+window; they were added s + o − s' frames before. The first frame that leaves the last level as number s is that of
+the first `context` frames of the stream, so with `context` zeros in front it is the song's first.
+"""
+
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from waveunet_cli.errors import ConfigError
+from waveunet_cli.networks.geometry import valid_window
+from waveunet_cli.networks.wave_u_net.network import SLOPE, UpKernel, WaveUNet, as_2d
+
+BLOCK_FRAMES = 131_072  # the fastest of 32 Ki … 256 Ki on the CPUs tried
+CHUNK_FRAMES = 32_768  # of a layer, computed and activated while they are in the cache; even
+SMALL = 20_480  # values of an input up to which torch would convolve on one core, slowly
+FEW = 512  # frames below which reading three kernels costs more than one with fewer products saves
+
+
+class _Kernel:
+    """A convolution of rows, with fewer multiplications where there are many channels.
+
+    Let x0 and x1 be the even and the odd of the frames read, w0 and w1 the even and the odd taps. Then (Karatsuba's
+    trick; "later" means one frame)
+
+        y[2m]     = w0·x0 + w1·x1         = (w0 + w1)·x1 + w0·(x0 − x1)
+        y[2m + 1] = w0·x1 + w1·(x0 later) = (w0 + w1)·x1 + w1·(x0 later − x1)
+
+    so for 15 taps two frames take 8 + 8 + 7 taps instead of 15 + 15, and these three kernels can be split again.
+    Sums and differences of frames cost no multiplications, but memory traffic: worth it from about 72 channels on.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, splits: int = 0) -> None:
+        """`weight` [out, in, tap]; `splits` is how often the trick is used."""
+        self.weight = as_2d(weight).to(dtype)
+        self.bias = None if bias is None else bias.to(dtype)
+        self.taps = weight.shape[-1]
+        self.parts: tuple[_Kernel, _Kernel, _Kernel] | None = None
+        if splits and self.taps > 1:
+            w0, w1 = weight[..., 0::2], weight[..., 1::2]
+            shared = w0 + F.pad(w1, (0, w0.shape[-1] - w1.shape[-1]))
+            self.parts = (
+                _Kernel(shared, bias, dtype, splits - 1),
+                _Kernel(w0, None, dtype, splits - 1),
+                _Kernel(w1, None, dtype, splits - 1),
+            )
+
+    def convolve(self, rows: Tensor, frames: int, step: int = 1) -> Tensor:
+        """The first `frames` frames (frames, out) of the convolution with every `step`-th of rows (t, in)."""
+        if self.parts is not None and frames % 2 == 0 and frames >= FEW:
+            shared, even, odd = self.parts
+            pairs = frames // 2
+            x0, x1 = rows[0 :: 2 * step], rows[step :: 2 * step]
+            even_reads, odd_reads = pairs + even.taps - 1, pairs + odd.taps - 1
+            both = shared.convolve(rows[step:], pairs, 2 * step)
+            y = rows.new_empty(pairs, 2, both.shape[1])
+            torch.add(both, even.convolve(x0[:even_reads] - x1[:even_reads], pairs), out=y[:, 0])
+            torch.add(both, odd.convolve(x0[1 : odd_reads + 1] - x1[:odd_reads], pairs), out=y[:, 1])
+            return y.flatten(0, 1)
+        read = (frames + self.taps - 2) * step + 1
+        channels = rows.shape[1]
+        if read * channels <= SMALL:
+            windows = rows[:read:step].unfold(0, self.taps, 1)  # (frames, in, taps)
+            return F.linear(windows.flatten(1), self.weight.flatten(1), self.bias)
+        # Rows already are channels-last memory: seen as (1, C, 1, t), nothing is copied.
+        size = read * channels
+        x = rows.as_strided((1, channels, 1, read), (size, 1, size, channels))
+        y = F.conv2d(x, self.weight, self.bias, stride=step, dilation=step)  # (1, out, 1, frames)
+        return y.permute(0, 3, 1, 2).reshape(frames, -1)
+
+
+class _UpKernel:
+    """A level of the way up; the filters of even frames are one tap shorter than those of odd ones (see network.py)."""
+
+    def __init__(self, kernel: UpKernel, dtype: torch.dtype) -> None:
+        coarse, skip = kernel.coarse.squeeze(2), kernel.skip.squeeze(2)
+        out = skip.shape[0]
+        self.even = _Kernel(coarse[:out, :, :-1], None, dtype)
+        self.odd = _Kernel(coarse[out:], None, dtype)
+        self.skip = _Kernel(skip, kernel.coarse_bias[:out], dtype)
+
+    def compute(self, coarse: Tensor, skip: Tensor, frames: int) -> Tensor:
+        """Rows (frames / 2 + q − 1, in) and (frames + up_taps − 1, out) → (frames, out), before the LeakyReLU."""
+        y = self.skip.convolve(skip, frames)
+        first, second = y.view(-1, 2, y.shape[-1]).unbind(1)  # (frames / 2, out): even and odd frames
+        first += self.even.convolve(coarse, frames // 2)
+        second += self.odd.convolve(coarse, frames // 2)
+        return y
+
+
+class CarriedStream:
+    """One window without end: (B, C, t) → (B, S, C, t'), computed a block at a time, without autograd.
+
+    What leaves the layers; masks are a stage of their own.
+    """
+
+    def __init__(self, network: "CarriedNetwork", size: int = 1) -> None:
+        """`size` is B: how many signals run side by side, each with lines of its own."""
+        self._network = network
+        self._lines = [network.new_lines() for _ in range(size)]
+        self._pending: Tensor | None = None  # (B, C, t) not yet computed, the zeros in front included
+        self._owed = 0  # frames received and not yet returned
+        self._meaningless = network.delay  # frames to come that precede the first
+
+    def push(self, x: Tensor) -> Tensor:
+        """(B, C, t) → (B, S, C, t'): what the whole blocks so far give; t' may be 0."""
+        self._owed += x.shape[-1]
+        if self._pending is None:
+            self._pending = x.new_zeros(*x.shape[:-1], self._network.context)
+        self._pending = torch.cat([self._pending, x], -1)
+        return self._compute(self._pending.shape[-1] // self._network.block * self._network.block)
+
+    def flush(self) -> Tensor:
+        """The rest, (B, S, C, t')."""
+        assert self._pending is not None, "push at least once before flush"
+        frames = self._meaningless + self._owed if self._owed else 0
+        frames = -(-frames // self._network.step) * self._network.step
+        self._pending = F.pad(self._pending, (0, max(0, frames - self._pending.shape[-1])))
+        return self._compute(frames)
+
+    @torch.no_grad()
+    def _compute(self, frames: int) -> Tensor:
+        assert self._pending is not None
+        size, channels, _ = self._pending.shape
+        outputs = [self._pending.new_zeros(size, self._network.sources, channels, 0)]
+        for block in torch.split(self._pending[..., :frames], self._network.block, -1):
+            if block.shape[-1]:
+                rows = zip(self._lines, block.transpose(1, 2), strict=True)  # each (t, C)
+                outputs.append(torch.cat([self._network.advance(lines, signal) for lines, signal in rows]))
+        self._pending = self._pending[..., frames:]
+        y = torch.cat(outputs, -1)
+        start = min(self._meaningless, frames)
+        self._meaningless -= start
+        y = y[..., start : start + self._owed]
+        self._owed -= y.shape[-1]
+        return y
+
+
+class _Line:
+    """The newest frames of a layer as rows (t, C), side by side in one buffer."""
+
+    def __init__(self, keep_frames: int, block_frames: int, channels: int, dtype: torch.dtype) -> None:
+        self._keep = keep_frames
+        blocks = max(1, -(-keep_frames // block_frames))  # until frames move, at least as many as are kept
+        self._rows = torch.zeros(keep_frames + blocks * block_frames, channels, dtype=dtype)
+        self._end = keep_frames
+
+    def extend(self, frames: int) -> Tensor:
+        """Room for the next rows (frames, C), to be filled by the caller."""
+        if self._end + frames > len(self._rows):  # only now does anything move
+            self._rows[: self._keep] = self._rows[self._end - self._keep : self._end]
+            self._end = self._keep
+        self._end += frames
+        return self._rows[self._end - frames : self._end]
+
+    def rows(self, back: int, frames: int) -> Tensor:
+        """`frames` rows (frames, C), the first of them `back` before the end."""
+        assert frames <= back <= self._end
+        return self._rows[self._end - back : self._end - back + frames]
+
+
+class _TowerLines(NamedTuple):
+    """What every layer of a tower keeps."""
+
+    down: list[_Line]
+    coarse: list[_Line]  # what each level of the way up reads, deepest first
+
+
+class _Lines(NamedTuple):
+    """The state of one signal."""
+
+    mixture: _Line
+    towers: list[_TowerLines]
+
+
+class _TowerKernels(NamedTuple):
+    """A tower's layers; `up` deepest first."""
+
+    down: list[_Kernel]
+    up: list[_UpKernel]
+
+
+class CarriedNetwork:
+    """A network's kernels, ready to run as streams on the CPU; the module's docstring derives the integers.
+
+    Computes in `dtype`; kernels are folded in float32 before. Raises ConfigError for a network that pads with zeros.
+    """
+
+    def __init__(self, network: WaveUNet, dtype: torch.dtype = torch.float32, block_frames: int = BLOCK_FRAMES) -> None:
+        config = network.config
+        if config.padding != "valid":
+            raise ConfigError("a network that pads with zeros has no stream of its own; run it in windows")
+        window = valid_window(config.levels, config.down_taps, config.up_taps, 1)  # of the layers; masks need more
+        self._network = network
+        self._dtype = dtype
+        self.step = 2**config.levels
+        self.block = max(1, block_frames // self.step) * self.step
+        self.context = window.context
+        self.sources = len(config.sources)
+        taps, levels, self._up_taps = config.down_taps, config.levels, config.up_taps
+
+        # Down: what each level reads of the line above it, and its delay.
+        delays, lengths = [0], [window.input]
+        self._histories = []
+        for level in range(levels + 1):
+            above = delays[-1]
+            history = taps - 1 if level == 0 else 2 * (taps - 1) - above % 2
+            self._histories.append(history)
+            delays.append(history if level == 0 else (history + above) // 2)
+            lengths.append((lengths[-1] if level == 0 else (lengths[-1] + 1) // 2) - (taps - 1))
+
+        # Up, deepest first: how far back each skip is read.
+        self._coarse_history = (config.up_taps + 3) // 2 - 1
+        self._skips_back = []
+        delay, length = delays[-1], lengths[-1]
+        for level in range(levels, 0, -1):
+            delay = 2 * (self._coarse_history + delay)
+            length = 2 * length - config.up_taps
+            cropped = (lengths[level] - (length + config.up_taps - 1)) // 2
+            self._skips_back.append(delay - cropped - delays[level])
+        self.delay = delay
+        self._mixture_back = delay - window.context
+
+        with torch.no_grad():
+            self._towers = [
+                _TowerKernels(
+                    [
+                        _Kernel(conv.weight, conv.bias, dtype, _splits(conv, dtype))
+                        for conv in (cast(nn.Conv1d, module) for module in [*tower.down, tower.bottleneck])
+                    ],
+                    [_UpKernel(tower.up_kernel(level), dtype) for level in range(levels)],
+                )
+                for tower in network.towers
+            ]
+
+    def stream(self, size: int = 1) -> CarriedStream:
+        """A stream of `size` signals side by side that gives what leaves the layers: estimates, without masks."""
+        return CarriedStream(self, size)
+
+    def new_lines(self) -> _Lines:
+        """The state of a signal of which nothing was seen yet."""
+        config = self._network.config
+        levels, taps = config.levels, config.down_taps
+
+        def line(keep: int, level: int, channels: int) -> _Line:  # of the level's rate, 0 being the full one
+            return _Line(keep, self.block >> level, channels, self._dtype)
+
+        return _Lines(
+            mixture=_Line(max(taps, self._mixture_back), self.block, config.channels, torch.float32),
+            towers=[
+                _TowerLines(
+                    down=[
+                        line(max(2 * taps, self._skips_back[levels - 1 - level]), level, kernel.weight.shape[0])
+                        for level, kernel in enumerate(tower.down[:-1])
+                    ],
+                    coarse=[
+                        line(self._coarse_history, levels - level, kernel.odd.weight.shape[1])
+                        for level, kernel in enumerate(tower.up)
+                    ],
+                )
+                for tower in self._towers
+            ],
+        )
+
+    def advance(self, lines: _Lines, block: Tensor) -> Tensor:
+        """Add a block of the mixture (t, C), get the next t frames of every source (1, S, C, t)."""
+        frames = block.shape[0]
+        lines.mixture.extend(frames).copy_(block)
+        features = [
+            self._features(tower, lines.mixture, kept, frames).T[None]
+            for tower, kept in zip(self._towers, lines.towers, strict=True)
+        ]
+        mixture = lines.mixture.rows(frames + self._mixture_back, frames)  # (t, C)
+        return self._network.sources_of(mixture.T[None], features)
+
+    def _features(self, tower: _TowerKernels, mixture: _Line, lines: _TowerLines, frames: int) -> Tensor:
+        """The next rows (frames, F_c) that leave a tower, once `mixture` has that many new ones."""
+        line, new = mixture, frames  # the line above, and how many of its frames are new
+        for level, down in enumerate(tower.down):
+            step = 1 if level == 0 else 2
+            read = new + self._histories[level]
+            rows = line.rows(read, read).to(self._dtype)
+            new //= step
+            line = lines.down[level] if level < len(lines.down) else lines.coarse[0]
+            target = line.extend(new)
+            for start in range(0, new, CHUNK_FRAMES):
+                chunk = target[start : start + CHUNK_FRAMES]  # (t, F_c·(level + 1))
+                x = down.convolve(rows[start * step :], len(chunk), step)
+                torch.ops.aten.leaky_relu.out(x, SLOPE, out=chunk)
+
+        for level, up in enumerate(tower.up):
+            read = new + self._coarse_history
+            coarse = lines.coarse[level].rows(read, read)
+            new *= 2
+            skip = lines.down[-1 - level].rows(new + self._skips_back[level], new + self._up_taps - 1)
+            channels = up.skip.weight.shape[0]  # F_c·(levels − level)
+            last = level + 1 == len(tower.up)
+            target = skip.new_empty(new, channels) if last else lines.coarse[level + 1].extend(new)
+            for start in range(0, new, CHUNK_FRAMES):
+                chunk = target[start : start + CHUNK_FRAMES]
+                y = up.compute(coarse[start // 2 :], skip[start:], len(chunk))
+                torch.ops.aten.leaky_relu.out(y, SLOPE, out=chunk)
+        return target
+
+
+def _splits(convolution: nn.Conv1d, dtype: torch.dtype) -> int:
+    # Differences of frames would lose bits in a shorter format, where multiplications are cheap anyway.
+    return 2 if convolution.in_channels >= 72 and dtype == torch.float32 else 0

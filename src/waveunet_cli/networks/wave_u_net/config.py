@@ -1,0 +1,128 @@
+"""The Wave-U-Net's architecture as one frozen dataclass, and the paper's variants as constants derived from it.
+
+Source: Stoller, Ewert & Dixon, "Wave-U-Net: A Multi-Scale Neural Network for End-to-End Audio Source
+Separation", ISMIR 2018, sections 3 and 4 (table 2 lists the variants).
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from waveunet_cli.errors import ConfigError
+from waveunet_cli.networks.geometry import Window, masked_window, same_window, valid_window
+
+VOICE = ("accompaniment", "vocals")
+FOUR_STEMS = ("bass", "drums", "other", "vocals")
+
+
+def check_sources(sources: tuple[str, ...], residual: str, least: int) -> None:
+    """Raise ConfigError unless the names of a model's sources differ, are at least so many, and include `residual`."""
+    if len(sources) < least or len(set(sources)) != len(sources):
+        raise ConfigError(f"sources must be {least} or more different names, found {sources!r}")
+    if residual not in sources:
+        raise ConfigError(f"residual must be one of {', '.join(sources)}, found {residual!r}")
+
+
+@dataclass(frozen=True)
+class WaveUNetConfig:
+    """Everything that defines a Wave-U-Net except its weights.
+
+    sources          stem names in the order of the network's outputs; with output="difference" the last is the
+                     mixture minus the others
+    sample_rate      Hz the network works at
+    channels         audio channels per window, 1 or 2
+    levels           down- and upsampling blocks (L)
+    filters          filters of the first level (F_c); level i has F_c · i
+    down_taps        taps of the convolutions on the way down, and of the bottleneck
+    up_taps          taps of the convolutions on the way up
+    padding          "valid": no padding, needs context; "same": zero-padded inside
+    upsampling       "linear": midpoints; "learned": a weighted mean of the two neighbours, per channel
+    output           "direct": one output per source; "difference": the last source is what remains; "masked": as
+                     "difference", then ratio masks, which no paper's variant has (see masks.py; not with "same")
+    activation       of the output: "tanh", as in the paper, or "linear"
+    window_frames    output frames of one window in training, rounded up to what the geometry allows
+    residual         the source that receives what lies above the model's Nyquist frequency
+    mask_exponent    of the estimates' magnitudes in ratio masks; 1 shares amplitudes, 2 powers
+    mask_spread      so many spectra before and after each count for its magnitudes in ratio masks, too
+    gate             confidence below which all sources but the residual are turned down; 0: never (see gate.py)
+    towers           so many networks side by side, whose features meet in the last layer; 1 in the paper
+
+    Raises ConfigError for a combination that cannot exist.
+    """
+
+    sources: tuple[str, ...] = VOICE
+    sample_rate: int = 22_050
+    channels: int = 1
+    levels: int = 12
+    filters: int = 24
+    down_taps: int = 15
+    up_taps: int = 5
+    padding: Literal["same", "valid"] = "same"
+    upsampling: Literal["linear", "learned"] = "linear"
+    output: Literal["direct", "difference", "masked"] = "direct"
+    activation: Literal["tanh", "linear"] = "tanh"
+    window_frames: int = 16_384
+    residual: str = "accompaniment"
+    mask_exponent: float = field(default=1.0, metadata={"later": True})
+    mask_spread: int = field(default=0, metadata={"later": True})
+    gate: float = field(default=0.0, metadata={"later": True})
+    towers: int = field(default=1, metadata={"later": True})
+
+    def __post_init__(self) -> None:
+        check_sources(self.sources, self.residual, least=2)
+        for name, allowed in (
+            ("padding", ("same", "valid")),
+            ("upsampling", ("linear", "learned")),
+            ("output", ("direct", "difference", "masked")),
+            ("activation", ("tanh", "linear")),
+            ("channels", (1, 2)),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} must be one of {allowed}, found {getattr(self, name)!r}")
+        for name in ("sample_rate", "levels", "filters", "window_frames", "down_taps", "up_taps", "towers"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ConfigError(f"{name} must be a whole number of at least 1, found {value!r}")
+        if self.output == "masked" and self.padding == "same":
+            raise ConfigError('output "masked" needs padding "valid": spectra need frames on both sides of a window')
+        if not (type(self.mask_exponent) in (int, float) and 0 < self.mask_exponent <= 10):
+            raise ConfigError(f"mask_exponent must be a number above 0, up to 10, found {self.mask_exponent!r}")
+        if type(self.mask_spread) is not int or not 0 <= self.mask_spread <= 1000:
+            raise ConfigError(f"mask_spread must be a whole number from 0 to 1000, found {self.mask_spread!r}")
+        for name, neutral in (("mask_exponent", 1), ("mask_spread", 0)):
+            if getattr(self, name) != neutral and self.output != "masked":
+                raise ConfigError(f'{name} {getattr(self, name)} needs output "masked", found {self.output!r}')
+        if not (type(self.gate) in (int, float) and 0 <= self.gate < 1):
+            raise ConfigError(f"gate must be a number from 0, below 1, found {self.gate!r}")
+        if self.gate and not self.additive:
+            raise ConfigError(f"gate {self.gate} needs sources that sum to the mixture, found output {self.output!r}")
+        if self.down_taps % 2 == 0 or self.up_taps % 2 == 0:
+            raise ConfigError(f"taps must be odd, found down_taps={self.down_taps}, up_taps={self.up_taps}")
+
+    @property
+    def additive(self) -> bool:
+        """Whether the stems sum to the mixture by construction."""
+        return self.output != "direct"
+
+    def window(self, min_hop_frames: int | None = None) -> Window:
+        """The window that keeps at least `min_hop_frames` frames; by default the paper's own.
+
+        A zero-padded network always runs at its own window: its samples depend on it.
+        """
+        if self.padding == "same":
+            return same_window(self.levels, self.window_frames)
+        least = self.window_frames if min_hop_frames is None else min_hop_frames
+        if self.output == "masked":
+            return masked_window(self.levels, self.down_taps, self.up_taps, least, self.mask_spread)
+        return valid_window(self.levels, self.down_taps, self.up_taps, least)
+
+
+M1 = WaveUNetConfig()
+M2 = replace(M1, output="difference")
+M3 = replace(M2, padding="valid")
+M4 = replace(M3, channels=2)
+M5 = replace(M4, upsampling="learned")
+M5_HIGHSR = replace(M5, sample_rate=44_100)
+M6 = replace(M4, sources=FOUR_STEMS, residual="other")
+M7 = replace(M3, sample_rate=8_192, filters=34, window_frames=98_560)
+
+VARIANTS = {"M1": M1, "M2": M2, "M3": M3, "M4": M4, "M5": M5, "M5-HighSR": M5_HIGHSR, "M6": M6, "M7": M7}

@@ -1,0 +1,36 @@
+"""How the channels of a file meet those of a model."""
+
+import torch
+from torch import Tensor
+
+
+class ChannelLayout:
+    """How the channels of a file meet those of a model.
+
+    A stereo model takes channels in pairs, (1, 2), (3, 4) …; a lone last or only channel goes in twice, and the mean
+    of what comes out is its stem. A mono model takes every channel by itself. Groups run side by side as a batch.
+    `out` is the number of channels of the stems.
+    """
+
+    def __init__(self, file: int, model: int, stereo: bool) -> None:
+        self.out = 2 if stereo and file == 1 else file
+        self.groups = -(-self.out // model)
+        self._model = model
+
+    def at_the_door(self, x: Tensor) -> Tensor:
+        """(file channels, t) → (ch, t): a mono file twice if stereo is wanted."""
+        return x.expand(self.out, -1) if x.shape[0] < self.out else x
+
+    def to_model(self, x: Tensor) -> Tensor:
+        """(ch, t) → (B, C, t)."""
+        if self.out < self.groups * self._model:
+            x = torch.cat([x, x[-1:]])
+        return x.reshape(self.groups, self._model, -1)
+
+    def from_model(self, y: Tensor) -> Tensor:
+        """(B, S, C, t) → (S, ch, t)."""
+        sources, frames = y.shape[1], y.shape[-1]
+        y = y.transpose(0, 1).reshape(sources, self.groups * self._model, frames)  # (S, B·C, t)
+        if self.out < self.groups * self._model:
+            y = torch.cat([y[:, : self.out - 1], y[:, self.out - 1 :].mean(1, keepdim=True)], 1)
+        return y

@@ -1,0 +1,139 @@
+"""Model cards: all shipped ones are valid, and a doubtful one is refused in one line."""
+
+import hashlib
+import re
+
+import pytest
+
+from waveunet_cli.errors import ConfigError
+from waveunet_cli.hub.cards import parse_card
+from waveunet_cli.hub.registry import folder_cards, local_files, shipped_folder
+from waveunet_cli.networks.wave_u_net.config import M5_HIGHSR
+
+GOOD = """
+name = "small"
+title = "A small model"
+architecture = "M4"
+changes = { filters = 4 }
+format = "tensorflow"
+stems = ["accompaniment", "vocals"]
+residual = "accompaniment"
+sample_rate = 22050
+channels = 2
+licence = "MIT"
+authors = ["Somebody"]
+citation = ""
+homepage = "https://example.org"
+verified = false
+notes = ""
+
+[archive]
+name = "models.zip"
+expected_size = 5000
+urls = ["https://example.org/models.zip"]
+
+[[files]]
+name = "small.index"
+size = 100
+sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+urls = ["https://example.org/small.index"]
+
+[[quality]]
+dataset = "MUSDB18 test"
+metric = "SDR"
+aggregation = "median over all frames"
+values = { vocals = 4.46 }
+"""
+
+
+def parse(text: str):
+    return parse_card(text, where="small.toml", origin="")
+
+
+def test_every_shipped_card_is_valid_and_its_embedded_bytes_are_the_stated_ones():
+    cards = folder_cards(shipped_folder())
+    assert {name for name, card in cards.items() if card.verified} == {"vocals", "4stems"}
+    for card in cards.values():
+        paths = local_files(card)
+        assert card.verified == (paths is not None), card.name  # nothing else was ever seen
+        for file, path in zip(card.files, paths or (), strict=False):
+            assert path.stat().st_size == file.size
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
+        for file in card.files:
+            assert paths or file.urls or card.archive, f"{card.name}: nowhere to get {file.name}"
+
+
+@pytest.mark.parametrize("name", ["vocals", "4stems"])
+def test_an_embedded_card_carries_the_attribution_of_what_it_was_trained_on(name):
+    card = folder_cards(shipped_folder())[name]
+    assert card.config.filters == 16
+    assert card.config.sample_rate == M5_HIGHSR.sample_rate
+    for credited in ("Software-Entwicklungskit", "erithacus", "SCOTTPOID", "Hitsuboku Kumi", "TRow", "POP909"):
+        assert credited in card.attribution
+
+
+def test_a_good_card_is_read_whole():
+    card = parse(GOOD)
+    assert card.stems == ("accompaniment", "vocals")
+    assert card.config.filters == 4
+    assert card.files[0].size == card.files[0].most_bytes == card.size == 100
+    assert card.archive.most_bytes == 10_000
+    assert card.quality[0].values == {"vocals": 4.46}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('title = "A small model"\n', "", "missing: title"),
+        ('title = "A small model"', "title = 3", "title is of the wrong type"),
+        ('authors = ["Somebody"]', 'authors = "Somebody"', "authors is of the wrong type"),
+        ("verified = false", "verified = 0", "verified is of the wrong type"),
+        ("verified = false", "verified = false\ncolour = 1", "unknown: colour"),
+        ("verified = false", 'verified = false\norigin = "x"', "unknown: origin"),
+        ('name = "small"', 'name = "../small"', "lower-case"),
+        ('name = "small"', 'name = "Small"', "lower-case"),
+        ('architecture = "M4"', 'architecture = "M9"', "architecture: one of"),
+        ("filters = 4", "width = 4", "changes must name fields"),
+        ("{ filters = 4 }", "3", "mend the model card"),
+        ("filters = 4", 'filters = "4"', "mend the model card"),
+        ("filters = 4", "filters = 0", "filters must be"),
+        ('"tensorflow"', '"pickle"', "format must be one of"),
+        ('["accompaniment", "vocals"]', '["vocals", "vocals"]', "two or more different"),
+        ('["accompaniment", "vocals"]', '["accompaniment", "../vocals"]', "plain names"),
+        ('["accompaniment", "vocals"]', '["vocals", "accompaniment"]', "the architecture's are"),
+        ('residual = "accompaniment"', 'residual = "other"', "must be one of the stems"),
+        ("sample_rate = 22050", "sample_rate = 44100", "the architecture's are"),
+        ('name = "small"', 'name = "large"', "named after its file"),
+        ('name = "small.index"', 'name = "small.data"', "exactly one .index"),
+        ('urls = ["https://example.org/models.zip"]', "", "archive has no urls"),
+        ('name = "small.index"', 'name = "../small.index"', "must be a plain name"),
+        ('0000"', '000"', "64 hex digits"),
+        ("size = 100\n", "", "needs either size"),
+        ("size = 100\n", "size = 100\nexpected_size = 100\n", "needs either size"),
+        ("size = 100\n", "size = -100\n", "needs either size"),
+        ("https://example.org/small.index", "ftp://example.org/small.index", "must be http"),
+        ("https://example.org/small.index", "../small.index", "must be http"),
+        ("https://example.org/small.index", "https:///small.index", "with a host"),
+        ("https://example.org/small.index", "https://[example.org/small.index", "with a host"),
+        ("{ vocals = 4.46 }", "{ drums = 4.46 }", "drums"),
+        ("{ vocals = 4.46 }", '{ vocals = "good" }', "values is of the wrong type"),
+        ("verified = false", "verified = true", None),
+        ("size = 100\n", "expected_size = 100\n", None),
+    ],
+)
+def test_a_doubtful_card_is_refused_in_one_line(old: str, new: str, complaint: str | None):
+    changed = GOOD.replace(old, new)
+    assert changed != GOOD
+    if complaint is None:
+        parse(changed)
+        return
+    with pytest.raises(ConfigError, match=re.escape(complaint)) as refused:
+        parse(changed)
+    assert str(refused.value).startswith("small.toml: ")
+    assert "\n" not in str(refused.value)
+
+
+def test_verified_without_a_hash_is_refused():
+    unseen = GOOD.replace("verified = false", "verified = true").replace("sha256 =", "#")
+    with pytest.raises(ConfigError, match=r"size and sha256 are not given for small\.index"):
+        parse(unseen)

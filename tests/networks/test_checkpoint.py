@@ -1,0 +1,193 @@
+"""A checkpoint is read back as it was written, or refused in one line that says why."""
+
+import json
+import os
+import struct
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from small_models import FOUR, MASKED, TINY, VALID, network_of
+from waveunet_cli.errors import CheckpointError, ConfigError
+from waveunet_cli.hub.registry import shipped_folder
+from waveunet_cli.networks.checkpoint import (
+    FAMILIES,
+    build_network,
+    config_from_json,
+    config_to_json,
+    load_checkpoint,
+    save_checkpoint,
+)
+from waveunet_cli.networks.keras_port import KerasPortConfig
+from waveunet_cli.networks.mss import MSSConfig
+from waveunet_cli.networks.pytorch_port import PyTorchPortConfig
+from waveunet_cli.networks.wave_u_net.config import M5_HIGHSR, VARIANTS
+
+
+def save(path, config=TINY, **changes):
+    save_checkpoint(path, config, network_of(config).state_dict() | changes)
+    return path
+
+
+def refused(path):
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("config", VALID, ids=lambda config: f"{config.levels} levels")
+def test_weights_come_back(tmp_path, config):
+    network = network_of(config)
+    save_checkpoint(tmp_path / "a.safetensors", config, network.state_dict())
+    model = load_checkpoint(tmp_path / "a.safetensors")
+    assert (model.name, model.config) == ("a", config)
+    assert not model.network.training
+    assert not any(parameter.requires_grad for parameter in model.network.parameters())
+    for key, weight in network.state_dict().items():
+        assert torch.equal(model.network.state_dict()[key], weight)
+
+
+def test_half_precision_is_read_as_float32(tmp_path):
+    network = network_of(TINY)
+    save_checkpoint(tmp_path / "a.safetensors", TINY, network.state_dict(), torch.float16)
+    assert (tmp_path / "a.safetensors").stat().st_size < 2 * sum(p.numel() for p in network.parameters()) + 4000
+    for key, weight in load_checkpoint(tmp_path / "a.safetensors").network.state_dict().items():
+        assert weight.dtype == torch.float32
+        torch.testing.assert_close(weight, network.state_dict()[key], atol=1e-3, rtol=1e-3)
+
+
+def test_a_checkpoint_is_as_readable_as_any_file(tmp_path):
+    before = os.umask(0o022)
+    try:
+        save(tmp_path / "a.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(tmp_path):
+    path = save(tmp_path / "a.safetensors")
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="no network is known for object"):
+        save_checkpoint(path, object(), {})
+    assert (list(tmp_path.iterdir()), path.read_bytes()) == ([path], before)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [*VARIANTS.values(), *VALID, *MASKED, MSSConfig(), PyTorchPortConfig(), KerasPortConfig()],
+    ids=lambda config: type(config).__name__,
+)
+def test_configurations_survive_json(config):
+    text = config_to_json(config)
+    assert json.loads(text)["family"] in FAMILIES
+    assert config_from_json(text, "here") == config
+
+
+def test_later_fields_stand_in_checkpoints_that_need_them():
+    masked = replace(TINY, output="masked")
+    for field, value in (("towers", 2), ("mask_exponent", 1.5), ("mask_spread", 3), ("gate", 0.3)):
+        assert field not in json.loads(config_to_json(masked))  # so that older releases open it
+        assert json.loads(config_to_json(replace(masked, **{field: value})))[field] == value
+    with pytest.raises(CheckpointError, match=r"missing: \['levels'\]"):
+        config_from_json(json.dumps({k: v for k, v in json.loads(config_to_json(TINY)).items() if k != "levels"}), "a")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"family": "demucs"}, "known families: wave-u-net"),
+        ({"family": None}, "known families"),
+        ({"levels": 0}, "impossible configuration: levels must be a whole number of at least 1"),
+        ({"levels": "many"}, "impossible configuration"),
+        ({"padding": "reflect"}, "impossible configuration: padding"),
+        ({"colour": "red"}, "unknown: ['colour']"),
+    ],
+    ids=str,
+)
+def test_configurations_that_are_refused(change, words):
+    text = json.dumps(json.loads(config_to_json(TINY)) | change)
+    with pytest.raises(CheckpointError) as caught:
+        config_from_json(text, "a.safetensors")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", '"text"', "{}", '{"family": "wave-u-net"}', "{", "[[1, 2]]"])
+def test_text_that_is_no_configuration(text):
+    with pytest.raises(CheckpointError, match=r"^a: "):
+        config_from_json(text, "a")
+
+
+def test_missing_unexpected_and_misshapen_weights_are_listed(tmp_path):
+    weights = network_of(TINY).state_dict()
+    weights["other.weight"] = weights.pop("down.0.weight")
+    weights["output.bias"] = torch.zeros(7)
+    save_checkpoint(tmp_path / "a.safetensors", TINY, weights)
+    message = refused(tmp_path / "a.safetensors")
+    assert "missing: down.0.weight; unexpected: other.weight; shape: output.bias (7,) instead of (2,)" in message
+    save_checkpoint(tmp_path / "a.safetensors", TINY, {})
+    assert " and 8 more" in refused(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(tmp_path, bad):
+    path = save(tmp_path / "a.safetensors", **{"output.bias": torch.tensor([0.0, bad])})
+    assert "output.bias holds NaN or infinite values" in refused(path)
+
+
+def test_another_architecture(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, TINY, network_of(replace(TINY, sources=FOUR, residual="other")).state_dict())
+    assert "another architecture" in refused(path)
+
+
+def test_files_that_are_no_checkpoint(tmp_path):
+    path = tmp_path / "a.safetensors"
+    assert "no such checkpoint" in refused(path)
+    path.mkdir()
+    assert "no such checkpoint" in refused(path)
+    path.rmdir()
+    save_file(network_of(TINY).state_dict(), path)
+    assert "holds weights but no configuration" in refused(path)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.floats(0, 0.9999))
+def test_every_truncation_is_noticed(tmp_path_factory, part):
+    path = save(tmp_path_factory.mktemp("cut") / "a.safetensors")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * part)])
+    assert "truncated" in refused(path)
+
+
+def test_a_header_that_claims_too_much(tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(struct.pack("<Q", 1 << 60) + b"{}")
+    assert "not a readable safetensors checkpoint" in refused(path)
+
+
+def test_the_embedded_model_is_a_whole_checkpoint():
+    path = shipped_folder() / "vocals.safetensors"
+    model = load_checkpoint(path, "vocals")
+    assert (model.name, model.config) == (
+        "vocals",
+        replace(M5_HIGHSR, filters=16, output="masked", mask_exponent=1.35, mask_spread=20, gate=0.3, towers=2),
+    )
+    assert sum(parameter.numel() for parameter in model.network.parameters()) == 9_128_038
+    assert path.stat().st_size < 21_000_000
+    for name in ("vocals.toml", "m4.toml"):
+        assert (shipped_folder() / name).is_file()
+
+
+def test_random_networks_are_ready_to_separate():
+    assert not build_network(TINY).training
+    with pytest.raises(ConfigError, match="known families"):
+        build_network(object())

@@ -1,0 +1,342 @@
+from dataclasses import replace
+from itertools import combinations_with_replacement
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from training_songs import RATE_HZ, write_songs, write_stem
+from waveunet_cli.datasets.tracks import Data, Reader, find_tracks
+from waveunet_cli.errors import ConfigError
+from waveunet_cli.networks.wave_u_net.config import M5_HIGHSR, WaveUNetConfig
+from waveunet_cli.training import augment
+from waveunet_cli.training.mixing import Mixer, Pool, windows
+from waveunet_cli.training.recipe import Augmentation
+
+CONFIG: WaveUNetConfig = replace(M5_HIGHSR, sample_rate=RATE_HZ)
+PLAIN = Augmentation(gain=(1.0, 1.0))
+FRAMES, CONTEXT = 1000, 300
+
+
+def mixer_of(*folders: Data, settings: Augmentation = PLAIN, seed: int = 0, frames: int = FRAMES) -> Mixer:
+    pools = [Pool(find_tracks(d, CONFIG.sources)[0], d.weight, d.weights, d.reverb) for d in folders]
+    return Mixer(CONFIG, pools, settings, frames, CONTEXT, seed)
+
+
+@pytest.fixture
+def songs(tmp_path: Path) -> Path:
+    return write_songs(tmp_path / "songs")
+
+
+def everything(songs: Path) -> dict[str, np.ndarray]:
+    """Every song's sources with the context's zeros around: (S, C, frames)."""
+    reader = Reader(RATE_HZ, 2)
+    tracks, _ = find_tracks(Data(songs), CONFIG.sources)
+    return {t.name: reader.read(t, CONFIG.sources, -CONTEXT, t.frames + 2 * CONTEXT).numpy() for t in tracks}
+
+
+def where(part: np.ndarray, whole: np.ndarray) -> int | None:
+    """The frame at which `part` (C, n) stands in `whole` (C, N)."""
+    probe = len(part[0]) // 2
+    for candidate in np.flatnonzero(whole[0] == part[0, probe]) - probe:
+        if candidate >= 0 and np.array_equal(whole[:, candidate : candidate + part.shape[1]], part):
+            return int(candidate)
+    return None
+
+
+def test_a_window_is_an_aligned_stretch_of_one_song(songs: Path) -> None:
+    wholes, mixer, met = everything(songs), mixer_of(Data(songs)), set()
+    for number in range(12):
+        x = mixer.draw(number).numpy()
+        assert x.shape == (2, 2, FRAMES)
+        found = {
+            (name, where(x[0], whole[0])) for name, whole in wholes.items() if where(x[0], whole[0]) is not None
+        } & {(name, where(x[1], whole[1])) for name, whole in wholes.items()}
+        assert len(found) == 1
+        met |= {name for name, _ in found}
+    assert len(met) == 3
+
+
+def test_a_remix_takes_the_sources_from_anywhere(songs: Path) -> None:
+    wholes, mixer = everything(songs), mixer_of(Data(songs), settings=replace(PLAIN, remix=1.0))
+    pairs = set()
+    for number in range(12):
+        x = mixer.draw(number).numpy()
+        pairs.add(tuple(next(name for name, w in wholes.items() if where(x[s], w[s]) is not None) for s in range(2)))
+    assert any(a != b for a, b in pairs)
+
+
+def test_a_patchwork_is_a_sum_of_files_of_different_songs(tmp_path: Path) -> None:
+    levels: dict[str, list[float]] = {"vocals": [], "drums": [], "other": []}
+    for i, song in enumerate("abc"):
+        for j, stem in enumerate(levels):
+            levels[stem].append(5 ** (3 * i + j) / 2**20)  # sums of up to four are all different
+            (tmp_path / song).mkdir(exist_ok=True)
+            soundfile.write(tmp_path / song / f"{stem}.wav", np.full((4000, 2), levels[stem][-1]), RATE_HZ, "FLOAT")
+    files = levels["drums"] + levels["other"]
+    sums = {sum(parts): parts for n in (2, 3, 4) for parts in combinations_with_replacement(files, n)}
+    mixer = mixer_of(Data(tmp_path), settings=replace(PLAIN, remix=1.0, patchwork=1.0))
+    met = []
+    for number in range(20):
+        accompaniment, vocals = mixer.draw(number)[:, 0, FRAMES // 2].tolist()
+        assert vocals in levels["vocals"]  # of one file: nothing to patch
+        met.append(sums[accompaniment])
+    assert {len(parts) for parts in met} == {2, 3, 4}
+
+
+def test_window_n_depends_on_seed_and_n_only(songs: Path) -> None:
+    settings = Augmentation(
+        remix=0.5, patchwork=0.5, swap=0.5, polarity=0.5, silence=0.2, speed=0.5, stretch=0.5, equalise=0.5, reverb=0.5,
+        echo=0.5, stutter=0.5, heard=0.5, levels_db={"vocals": -20.0}, doubled=0.5, limit=0.5, files_spread_db=2.0,
+        full_scale=True, song_gains_db={"vocals": 3.0},
+    )  # fmt: skip
+    one, two = mixer_of(Data(songs), settings=settings), mixer_of(Data(songs), settings=settings)
+    expected = torch.stack([one.draw(number) for number in range(8)])
+    assert torch.equal(torch.cat(list(windows(two, range(8), size=2, workers=3))), expected)
+    assert torch.equal(two.draw(3), expected[3])
+    assert not torch.equal(mixer_of(Data(songs), settings=settings, seed=1).draw(3), expected[3])
+    assert len({float(x.sum()) for x in expected}) == 8
+
+
+def test_the_last_windows_may_be_fewer(songs: Path) -> None:
+    assert [len(x) for x in windows(mixer_of(Data(songs)), range(5), size=2, workers=1)] == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"gain": (0.5, 0.5)}, lambda x: x * 0.5),
+        ({"swap": 1.0}, lambda x: x.flip(1)),
+        ({"polarity": 1.0}, lambda x: -x),
+    ],
+)
+def test_simple_augmentations(songs: Path, changes: dict[str, Any], expected: Any) -> None:
+    plain = mixer_of(Data(songs)).draw(5)
+    torch.testing.assert_close(mixer_of(Data(songs), settings=replace(PLAIN, **changes)).draw(5), expected(plain))
+
+
+def test_silence_takes_one_source_away(songs: Path) -> None:
+    mixer = mixer_of(Data(songs), settings=replace(PLAIN, silence=1.0))
+    silent = [tuple(bool((source == 0).all()) for source in mixer.draw(number)) for number in range(10)]
+    assert set(silent) == {(True, False), (False, True)}
+
+
+def test_silence_may_be_for_some_sources_only(songs: Path) -> None:
+    mixer = mixer_of(Data(songs), settings=replace(PLAIN, silence=1.0, silence_sources=("vocals",)))
+    assert all(not mixer.draw(number)[1].any() for number in range(8))
+
+
+def test_gains_within_a_song(songs: Path) -> None:
+    settings = replace(PLAIN, song_gains_db={"vocals": 6.0}, spread_db=0.0)
+    plain, x = mixer_of(Data(songs)).draw(3), mixer_of(Data(songs), settings=settings).draw(3)
+    torch.testing.assert_close(x, plain * torch.tensor([1.0, 10**0.3])[:, None, None])
+
+
+def test_files_of_a_source_get_gains_of_their_own(songs: Path) -> None:
+    plain = mixer_of(Data(songs)).draw(3)
+    x = mixer_of(Data(songs), settings=replace(PLAIN, files_spread_db=6.0)).draw(3)
+    torch.testing.assert_close(x[1], plain[1])  # vocals are one file
+    ratios = x[0][plain[0] != 0] / plain[0][plain[0] != 0]
+    assert float(ratios.std()) > 0.05
+
+
+def test_looks_for_where_a_source_sounds(tmp_path: Path) -> None:
+    folder = write_songs(tmp_path / "songs", ["s"], frames=40_000)
+    vocals = np.zeros((40_000, 2))
+    vocals[10_000:20_000] = 0.1
+    soundfile.write(folder / "s" / "vocals.wav", vocals, RATE_HZ, subtype="PCM_16")
+    for remix in (0.0, 1.0):
+        for heard, low, high in ((0.0, 3, 14), (1.0, 22, 30)):
+            mixer = mixer_of(Data(folder), settings=replace(PLAIN, remix=remix, heard=heard))
+            assert low <= sum(bool(mixer.draw(number)[1].any()) for number in range(30)) <= high
+
+
+def test_a_second_voice_is_no_louder_than_the_first(songs: Path) -> None:
+    settings = replace(PLAIN, doubled=1.0)
+    for number in range(5):
+        x, plain = mixer_of(Data(songs), settings=settings).draw(number), mixer_of(Data(songs)).draw(number)
+        torch.testing.assert_close(x[0], plain[0])
+        assert 0.0 < augment.loudness(x[1] - plain[1]) <= 1.2 * augment.loudness(plain[1])
+
+
+def test_a_limiter_bounds_the_mixture_by_one_gain_for_all(songs: Path) -> None:
+    loud = replace(PLAIN, gain=(20.0, 20.0))
+    plain = mixer_of(Data(songs), settings=loud).draw(2)
+    x = mixer_of(Data(songs), settings=replace(loud, limit=1.0)).draw(2)
+    assert float(plain.sum(0).abs().max()) > 2
+    assert float(x.sum(0).abs().max()) <= 1
+    gains = x / plain
+    torch.testing.assert_close(gains[0][plain.abs().min(0).values > 0.1], gains[1][plain.abs().min(0).values > 0.1])
+    turned_down = mixer_of(Data(songs), settings=replace(loud, full_scale=True)).draw(2)
+    torch.testing.assert_close(turned_down, plain / float(plain.sum(0).abs().max()))
+    quiet = mixer_of(Data(songs), settings=replace(PLAIN, full_scale=True)).draw(2)
+    torch.testing.assert_close(quiet, mixer_of(Data(songs)).draw(2))
+
+
+def test_weights_for_one_use_go_before_the_others(tmp_path: Path) -> None:
+    real, rendered = write_songs(tmp_path / "real", ["a"]), write_songs(tmp_path / "rendered", ["b"])
+    folders = (Data(real, weights={"accompaniment": 0.0}), Data(rendered, weights={"song": 0.0, "vocals": 0.0}))
+    wholes = {**everything(real), **everything(rendered)}
+    for remix, sources in ((0.0, {0: "a", 1: "a"}), (1.0, {0: "b", 1: "a"})):
+        mixer = mixer_of(*folders, settings=replace(PLAIN, remix=remix))
+        for number in range(5):
+            x = mixer.draw(number).numpy()
+            for s, song in sources.items():
+                (whole,) = (w for name, w in wholes.items() if Path(name).name == song)
+                assert where(x[s], whole[s]) is not None
+
+
+def test_a_folder_may_have_reverberation_of_its_own(songs: Path) -> None:
+    settings = replace(PLAIN, reverb=1.0, effect_sources=CONFIG.sources)
+    plain = mixer_of(Data(songs)).draw(4)
+    torch.testing.assert_close(mixer_of(Data(songs, reverb=0.0), settings=settings).draw(4), plain)
+    assert not torch.allclose(mixer_of(Data(songs), settings=settings).draw(4), plain)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"levels_db": {"kazoo": -20.0}}, {"song_gains_db": {"kazoo": 0.0}}, {"silence_sources": ("kazoo",)}]
+)
+def test_refuses_settings_for_sources_that_are_not_there(songs: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="'kazoo' is none of the model's sources"):
+        mixer_of(Data(songs), settings=replace(PLAIN, **changes))
+    with pytest.raises(ConfigError, match="'kazoo' is none of the model's sources"):
+        mixer_of(Data(songs, weights={"kazoo": 1.0}))
+
+
+def test_levels_of_a_remix(songs: Path) -> None:
+    settings = replace(PLAIN, remix=1.0, levels_db={"vocals": -30.0, "accompaniment": -10.0}, spread_db=0.0)
+    x = mixer_of(Data(songs), settings=settings, frames=4096).draw(0)
+    levels = [20 * np.log10(augment.loudness(source)) for source in x]
+    assert levels == pytest.approx([-10, -30], abs=1e-3)
+
+
+def test_folders_are_drawn_by_weight_and_tracks_by_length(tmp_path: Path) -> None:
+    for name, frames in (("long", 6000), ("short", 2000)):
+        write_stem(tmp_path / "a" / f"{name}.wav", frames)
+    write_stem(tmp_path / "b" / "other.wav")
+    backing = write_songs(tmp_path / "songs", ["s"])
+    folders = (Data(tmp_path / "a", 3, stem="vocals"), Data(tmp_path / "b", 1, stem="vocals"), Data(backing, 1e-9))
+    read = []
+    mixer = mixer_of(*folders, settings=replace(PLAIN, remix=1.0))
+    reader = mixer._reader.read
+    mixer._reader.read = lambda track, sources, *a: (  # type: ignore[method-assign]
+        read.append(Path(track.name).name) if sources == ("vocals",) else None,
+        reader(track, sources, *a),
+    )[1]
+    for number in range(400):
+        mixer.draw(number)
+    share = {name: read.count(name) / len(read) for name in ("long", "short", "other")}
+    assert share == pytest.approx({"long": 0.75 * 0.75, "short": 0.75 * 0.25, "other": 0.25}, abs=0.07)
+
+
+def test_refuses_what_cannot_make_a_mixture(tmp_path: Path, songs: Path) -> None:
+    write_stem(tmp_path / "a" / "x.wav")
+    with pytest.raises(ConfigError, match="no folder has the source accompaniment"):
+        mixer_of(Data(tmp_path / "a", stem="vocals"))
+    with pytest.raises(ConfigError, match=r"augmentation\.remix = 1"):
+        mixer_of(Data(tmp_path / "a", stem="vocals"), Data(tmp_path / "a", stem="accompaniment"))
+
+
+def tone(hz: float, frames: int) -> torch.Tensor:
+    return torch.sin(2 * torch.pi * hz * torch.arange(frames) / RATE_HZ).repeat(2, 1)
+
+
+def test_speed_moves_a_tone(songs: Path) -> None:
+    rng = np.random.default_rng(0)
+    y = augment.shape(tone(500, 8192), 6144, rng, PLAIN, RATE_HZ, effects=False)
+    spectrum = torch.fft.rfft(y[0]).abs()
+    assert float(spectrum.argmax()) * RATE_HZ / 6144 == pytest.approx(500 * 8192 / 6144, abs=2)
+    torch.testing.assert_close(y[:, 100:-100], tone(500 * 8192 / 6144, 6144)[:, 100:-100], rtol=0, atol=0.02)
+
+
+def test_speeds_stay_within_the_semitones() -> None:
+    rng = np.random.default_rng(0)
+    factors = [augment.speed(rng, replace(PLAIN, speed=0.5, speed_semitones=2.0)) for _ in range(500)]
+    assert 0.4 < factors.count(1.0) / 500 < 0.6
+    assert 2 ** (-2 / 12) <= min(factors) < 0.95
+    assert 1.05 < max(factors) <= 2 ** (2 / 12)
+
+
+def test_an_equaliser_of_no_deviation_and_a_room_of_no_tail_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, x = np.random.default_rng(0), tone(440, 4096)
+    flat = replace(PLAIN, equalise=1.0, equaliser_db=0.0)
+    torch.testing.assert_close(augment.shape(x, 4096, rng, flat, RATE_HZ, False), x, rtol=0, atol=1e-5)
+    coloured = augment.shape(x, 4096, rng, replace(flat, equaliser_db=6.0), RATE_HZ, False)
+    assert not torch.allclose(coloured, x, atol=1e-2)
+
+
+def test_reverberation_comes_after_the_sound() -> None:
+    click = torch.zeros(2, 8192)
+    click[:, 100] = 1.0
+    rng = np.random.default_rng(3)
+    y = augment.shape(click, 8192, rng, replace(PLAIN, reverb=1.0), RATE_HZ, effects=True)
+    assert float(y[0, 100]) == pytest.approx(1.0, abs=0.2)
+    assert float(y[:, 110:].square().sum()) > 1e-4
+    assert float(y[:, :95].square().sum()) < 0.02 * float(y[:, 110:].square().sum())
+    dry = augment.shape(click, 8192, rng, replace(PLAIN, reverb=1.0), RATE_HZ, effects=False)
+    assert torch.equal(dry, click)
+
+
+def test_an_echo_returns_at_equal_times_and_decays() -> None:
+    click = torch.zeros(1, 65_536)
+    click[:, 100] = 1.0
+    y = augment.shape(click, 65_536, np.random.default_rng(3), replace(PLAIN, echo=1.0), RATE_HZ, effects=True)[0]
+    assert float(y[100]) == pytest.approx(1.0, abs=0.05)
+    delay = int(y[110:].abs().argmax()) + 10
+    assert augment.ECHO_SECONDS[0] <= delay / RATE_HZ <= augment.ECHO_SECONDS[1]
+    returns = [float(y[100 + n * delay - 30 : 100 + n * delay + 30].square().sum()) for n in range(4)]
+    assert returns == sorted(returns, reverse=True)
+    between = torch.cat([y[100 + n * delay + 200 : 100 + (n + 1) * delay - 200] for n in range(3)])
+    assert float(between.square().sum()) < 0.01 * returns[1]
+    assert torch.equal(
+        augment.shape(click, 65_536, np.random.default_rng(3), replace(PLAIN, echo=1.0), RATE_HZ, False), click
+    )
+
+
+def test_a_stutter_repeats_a_slice_and_leaves_the_rest() -> None:
+    x = torch.from_numpy(np.random.default_rng(1).normal(size=(2, 40_000)))
+    y = augment.stutter(np.random.default_rng(5), x, RATE_HZ)
+    changed = torch.nonzero((x != y).any(0))[:, 0]
+    start, stop = int(changed[0]), int(changed[-1]) + 1
+    # The period of what changed, short of the faded ends of the slices
+    periods = [
+        p
+        for p in range(2 * augment.FADE_FRAMES, (stop - start) // 2 + 1)
+        if torch.equal(y[:, start : stop - p], y[:, start + p : stop])
+    ]
+    assert periods
+    assert 0.05 * RATE_HZ - 1 <= periods[0] <= 0.5 * RATE_HZ
+    inside = slice(start + augment.FADE_FRAMES, start + periods[0] - augment.FADE_FRAMES)
+    assert torch.equal(y[:, inside], x[:, inside])  # the first is where it was
+
+
+@pytest.mark.parametrize("out_frames", [24_000, 40_000])
+def test_a_stretch_keeps_the_pitch_and_moves_events(out_frames: int) -> None:
+    x = tone(500, 32_000)
+    x[:, :16_000] = 0
+    y = augment.stretch(x, out_frames)
+    assert y.shape == (2, out_frames)
+    spectrum = torch.fft.rfft(y[0] * torch.hann_window(out_frames)).abs()
+    assert float(spectrum.argmax()) * RATE_HZ / out_frames == pytest.approx(500, abs=2)
+    middle, edge = out_frames // 2, augment.STRETCH_FFT_FRAMES
+    assert float(y[:, : middle - edge].abs().max()) < 0.02
+    loudness = y[:, middle + edge : -edge].square().mean().sqrt()
+    assert float(loudness) == pytest.approx(0.5**0.5, rel=0.15)  # a phase vocoder smears an onset
+
+
+def test_a_stretch_by_nothing_changes_nothing() -> None:
+    x = torch.from_numpy(np.random.default_rng(2).normal(size=(2, 20_000))).float()
+    torch.testing.assert_close(augment.stretch(x, 20_000)[:, :19_000], x[:, :19_000], rtol=0, atol=1e-3)
+
+
+def test_stretches_stay_within_the_factor(songs: Path) -> None:
+    rng = np.random.default_rng(0)
+    factors = [augment.stretch_factor(rng, replace(PLAIN, stretch=0.5, stretch_factor=2.0)) for _ in range(500)]
+    assert 0.4 < factors.count(1.0) / 500 < 0.6
+    assert 0.5 <= min(factors) < 0.6
+    assert 1.7 < max(factors) <= 2.0
+    settings = replace(PLAIN, stretch=1.0, stretch_factor=1.2)
+    assert mixer_of(Data(songs), settings=settings).draw(1).shape == mixer_of(Data(songs)).draw(1).shape
