@@ -434,7 +434,7 @@ def test_a_failure_inside_the_network_leaves_nothing(song, tmp_path, monkeypatch
 
 def test_a_full_disk_is_noticed_before_computing(song, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        separate.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 100_000, "total": 10**9})
+        "waveunet_cli.library.song.shutil.disk_usage", lambda path: type("Usage", (), {"free": 100_000, "total": 10**9})
     )
     with pytest.raises(AudioWriteError, match=r"0\.3 MB needed .* free some space or choose another --out"):
         separator().separate_file(song, tmp_path / "out")

@@ -17,10 +17,11 @@ import pytest
 import soundfile
 
 from small_models import TINY, model_of, network_of
-from waveunet_cli import batch, events
+from waveunet_cli import events
 from waveunet_cli.audio import read, sinks
 from waveunet_cli.cli import voice
 from waveunet_cli.errors import AudioReadError, AudioWriteError
+from waveunet_cli.library import lanes
 from waveunet_cli.library.lanes import Lanes
 from waveunet_cli.library.ledger import Ledger
 from waveunet_cli.library.manifest import BusyError, SongOutputs
@@ -211,7 +212,7 @@ def test_files_that_are_not_the_songs_stems_are_never_replaced(run, here):
 
 def test_a_song_that_changes_while_it_is_read(here, monkeypatch):
     path = song(here / "song.wav", frames=20_000)
-    monkeypatch.setattr("waveunet_cli.separator.READ_FRAMES", 1000)
+    monkeypatch.setattr("waveunet_cli.library.song.READ_FRAMES", 1000)
     with pytest.raises(AudioReadError, match=r"song\.wav: was changed while it was read; separate it again"):
         Separator(model_of(TINY)).separate_file(path, progress=lambda *_: os.utime(path, (1, 1)))
     assert not Path("separated").exists()
@@ -259,7 +260,7 @@ def test_a_song_that_another_process_has(here):
 
 
 def test_busy_songs_are_looked_at_again(monkeypatch):
-    monkeypatch.setattr(batch, "BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(lanes, "BUSY_SECONDS", 0.0)
     asked = []
 
     def separate(one, progress):
@@ -340,7 +341,7 @@ class Failing:
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
 def test_read_errors_that_pass(run, here, monkeypatch, number):
     song(here / "song.wav")
-    monkeypatch.setattr(batch, "RETRY_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(lanes, "RETRY_SECONDS", (0.0, 0.0))
     error = OSError(number, os.strerror(number))
     monkeypatch.setattr(read, "_check_file", Failing(read._check_file, error, 2))
     ran = run("song.wav")
@@ -355,7 +356,7 @@ def test_read_errors_that_pass(run, here, monkeypatch, number):
 def test_a_read_error_in_the_middle_is_no_truncation(run, here, monkeypatch):
     """libsndfile only says that it got too little; what the disk says is asked for."""
     song(here / "song.wav")
-    monkeypatch.setattr(batch, "RETRY_SECONDS", ())
+    monkeypatch.setattr(lanes, "RETRY_SECONDS", ())
     monkeypatch.setattr(soundfile.SoundFile, "read", lambda self, *_, **__: np.zeros((10, 2), np.float32))
     assert "truncated" in run("song.wav").err
     monkeypatch.setattr(read, "_drain", Failing(None, OSError(errno.EIO, "Input/output error"), 1))
@@ -393,7 +394,7 @@ def test_a_full_disk_stops_the_batch(run, here, monkeypatch):
     assert ran.err.count("the disk is full; free some space or choose another folder with --out") == 6
     assert "Error: the disk is full; free some space and run the same command again; 3 songs remain:" in ran.err
     assert not (here / "separated").exists()
-    monkeypatch.setattr(batch, "SPARE_BYTES", 1 << 60)
+    monkeypatch.setattr(lanes, "SPARE_BYTES", 1 << 60)
     ran = run("m", "-j", "1")
     assert "again; 5 songs remain:" in ran.err
     monkeypatch.undo()
@@ -415,8 +416,8 @@ def test_a_disk_too_small_for_one_song(run, here, monkeypatch):
 def test_errno_is_found_in_what_caused_an_error():
     error = AudioWriteError("x")
     error.__cause__ = OSError(errno.ENOSPC, "full")
-    assert batch.errno_of(error) == errno.ENOSPC
-    assert batch.errno_of(AudioWriteError("x")) is None
+    assert lanes.errno_of(error) == errno.ENOSPC
+    assert lanes.errno_of(AudioWriteError("x")) is None
 
 
 # --- what is told
@@ -424,7 +425,7 @@ def test_errno_is_found_in_what_caused_an_error():
 
 def test_progress_as_json(run, here, monkeypatch):
     monkeypatch.setattr(voice, "PROGRESS_SECONDS", 0.0)
-    monkeypatch.setattr("waveunet_cli.separator.READ_FRAMES", 1000)
+    monkeypatch.setattr("waveunet_cli.library.song.READ_FRAMES", 1000)
     for name in "ab":
         song(here / "m" / f"{name}.wav")
     (here / "m/c.wav").write_text("no song")
@@ -482,8 +483,10 @@ def test_an_interrupted_batch_says_what_remains(run, here, monkeypatch):
     for name in "ab":
         song(here / "m" / f"{name}.wav")
 
-    monkeypatch.setattr(batch, "wait", Failing(None, KeyboardInterrupt(), 1))
-    monkeypatch.setattr(Separator, "separate_song", lambda *_, progress, **__: progress_for_ever(progress))
+    monkeypatch.setattr(lanes, "wait", Failing(None, KeyboardInterrupt(), 1))
+    monkeypatch.setattr(
+        "waveunet_cli.cli.separate.separate_song", lambda *_, progress, **__: progress_for_ever(progress)
+    )
     ran = run("m", "--progress", "json", "--report", "report.json")
     assert ran.code == 130
     *told, last = ran.err.splitlines()
