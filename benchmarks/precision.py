@@ -16,8 +16,9 @@ import soundfile as sf
 import torch
 from torch import Tensor
 
-from waveunet_cli import Separator, carried
+from waveunet_cli import Separator
 from waveunet_cli.devices import choose_placement
+from waveunet_cli.networks.wave_u_net import carried
 
 
 def main() -> None:
