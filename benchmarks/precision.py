@@ -50,9 +50,7 @@ def _emulated(name: str) -> Separator:
     separator = Separator(name, "cpu", "float32")
     network = separator._carried
     assert network is not None
-    kernels = []
-    for tower in network._towers:
-        kernels += [*tower.down, *(kernel for up in tower.up for kernel in (up.even, up.odd, up.skip))]
+    kernels = [*network._down, *(kernel for up in network._up for kernel in (up.even, up.odd, up.skip))]
     for kernel in kernels:
         kernel.parts = None  # bfloat16 does without
         kernel.weight = _rounded(kernel.weight)

@@ -64,14 +64,8 @@ def imported(waveunet: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.fixture
-def recipe(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """What a script of recipes/ defines; if arguments are given, after its main() has run with them."""
-    return scripts_of("recipes", monkeypatch)
-
-
-@pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """The same of benchmarks/."""
+    """What a script of benchmarks/ defines; if arguments are given, after its main() has run with them."""
     return scripts_of("benchmarks", monkeypatch)
 
 

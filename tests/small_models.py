@@ -20,12 +20,11 @@ VALID = [
     replace(TINY, levels=3, up_taps=5, down_taps=7, output="difference"),
     replace(TINY, levels=1, down_taps=15, up_taps=5, upsampling="learned", channels=2, sources=FOUR, residual="other"),
     replace(TINY, levels=4, down_taps=3, up_taps=1, channels=2),
-    replace(TINY, upsampling="learned", output="difference", channels=2, towers=3),
 ]
 MASKED = [
     replace(TINY, output="masked"),
     replace(TINY, output="masked", levels=3, upsampling="learned", channels=2, sources=FOUR, residual="other"),
-    replace(TINY, output="masked", mask_exponent=1.5, towers=2),
+    replace(TINY, output="masked", mask_exponent=1.5),
     replace(TINY, output="masked", mask_exponent=1.5, mask_spread=3, channels=2),
 ]
 

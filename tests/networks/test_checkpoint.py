@@ -93,7 +93,7 @@ def test_configurations_survive_json(config):
 
 def test_later_fields_stand_in_checkpoints_that_need_them():
     masked = replace(TINY, output="masked")
-    for field, value in (("towers", 2), ("mask_exponent", 1.5), ("mask_spread", 3), ("gate", 0.3)):
+    for field, value in (("mask_exponent", 1.5), ("mask_spread", 3), ("gate", 0.3)):
         assert field not in json.loads(config_to_json(masked))  # so that older releases open it
         assert json.loads(config_to_json(replace(masked, **{field: value})))[field] == value
     with pytest.raises(CheckpointError, match=r"missing: \['levels'\]"):
@@ -179,7 +179,7 @@ def test_the_embedded_model_is_a_whole_checkpoint():
     model = load_checkpoint(path, "vocals")
     assert (model.name, model.config) == (
         "vocals",
-        replace(M5_HIGHSR, filters=16, output="masked", mask_exponent=1.35, mask_spread=20, gate=0.3, towers=2),
+        replace(M5_HIGHSR, filters=16, output="masked", mask_exponent=1.35, mask_spread=20, gate=0.3),
     )
     assert sum(parameter.numel() for parameter in model.network.parameters()) == 9_128_038
     assert path.stat().st_size < 21_000_000

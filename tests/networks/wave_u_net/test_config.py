@@ -52,7 +52,6 @@ from waveunet_cli.separator import Separator
         {"levels": 0},
         {"filters": 0},
         {"window_frames": 0},
-        {"towers": 0},
         {"down_taps": 4},
         {"up_taps": -1},
         {"levels": 1.5},

@@ -14,7 +14,6 @@ from waveunet_cli.networks.wave_u_net.network import crop
 SAME = [
     replace(TINY, padding="same"),
     replace(TINY, padding="same", output="difference", upsampling="learned", channels=2, up_taps=5, levels=3),
-    replace(TINY, padding="same", towers=2),
 ]
 
 
@@ -30,23 +29,18 @@ def as_in_the_paper(network, mixture):
     def leaky(x):
         return torch.where(x > 0, x, 0.2 * x)
 
-    def tower(prefix):
-        x, skips = mixture, []
-        for level in range(config.levels):
-            x = leaky(conv(f"{prefix}down.{level}", x))
-            skips.append(x)
-            x = x[..., ::2]
-        x = leaky(conv(f"{prefix}bottleneck", x))
-        for level in range(config.levels):
-            after = torch.cat([x[..., 1:], x[..., -1:]], -1)
-            learned = config.upsampling == "learned"
-            a = torch.sigmoid(weights[f"{prefix}upsample.{level}"])[:, None] if learned else 0.5
-            x = torch.stack([x, a * x + (1 - a) * after], -1).flatten(-2)
-            x = x if same else x[..., :-1]
-            x = leaky(conv(f"{prefix}up.{level}", torch.cat([crop(skips.pop(), x.shape[-1]), x], 1)))
-        return x
-
-    x = torch.cat([tower(prefix) for prefix in ["", *(f"beside.{i}." for i in range(config.towers - 1))]], 1)
+    x, skips = mixture, []
+    for level in range(config.levels):
+        x = leaky(conv(f"down.{level}", x))
+        skips.append(x)
+        x = x[..., ::2]
+    x = leaky(conv("bottleneck", x))
+    for level in range(config.levels):
+        after = torch.cat([x[..., 1:], x[..., -1:]], -1)
+        a = torch.sigmoid(weights[f"upsample.{level}"])[:, None] if config.upsampling == "learned" else 0.5
+        x = torch.stack([x, a * x + (1 - a) * after], -1).flatten(-2)
+        x = x if same else x[..., :-1]
+        x = leaky(conv(f"up.{level}", torch.cat([crop(skips.pop(), x.shape[-1]), x], 1)))
     mixture = crop(mixture, x.shape[-1])
     x = conv("output", torch.cat([mixture, x], 1))
     x = torch.tanh(x) if config.activation == "tanh" else x

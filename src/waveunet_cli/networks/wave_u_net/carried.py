@@ -176,25 +176,12 @@ class _Line:
         return self._rows[self._end - back : self._end - back + frames]
 
 
-class _TowerLines(NamedTuple):
-    """What every layer of a tower keeps."""
-
-    down: list[_Line]
-    coarse: list[_Line]  # what each level of the way up reads, deepest first
-
-
 class _Lines(NamedTuple):
-    """The state of one signal."""
+    """The state of one signal: what every layer keeps."""
 
     mixture: _Line
-    towers: list[_TowerLines]
-
-
-class _TowerKernels(NamedTuple):
-    """A tower's layers; `up` deepest first."""
-
-    down: list[_Kernel]
-    up: list[_UpKernel]
+    down: list[_Line]
+    coarse: list[_Line]  # what each level of the way up reads, deepest first
 
 
 class CarriedNetwork:
@@ -239,16 +226,11 @@ class CarriedNetwork:
         self._mixture_back = delay - window.context
 
         with torch.no_grad():
-            self._towers = [
-                _TowerKernels(
-                    [
-                        _Kernel(conv.weight, conv.bias, dtype, _splits(conv, dtype))
-                        for conv in (cast(nn.Conv1d, module) for module in [*tower.down, tower.bottleneck])
-                    ],
-                    [_UpKernel(tower.up_kernel(level), dtype) for level in range(levels)],
-                )
-                for tower in network.towers
+            self._down = [
+                _Kernel(conv.weight, conv.bias, dtype, _splits(conv, dtype))
+                for conv in (cast(nn.Conv1d, module) for module in [*network.down, network.bottleneck])
             ]
+            self._up = [_UpKernel(network.up_kernel(level), dtype) for level in range(levels)]  # deepest first
 
     def stream(self, size: int = 1) -> CarriedStream:
         """A stream of `size` signals side by side that gives what leaves the layers: estimates, without masks."""
@@ -264,18 +246,13 @@ class CarriedNetwork:
 
         return _Lines(
             mixture=_Line(max(taps, self._mixture_back), self.block, config.channels, torch.float32),
-            towers=[
-                _TowerLines(
-                    down=[
-                        line(max(2 * taps, self._skips_back[levels - 1 - level]), level, kernel.weight.shape[0])
-                        for level, kernel in enumerate(tower.down[:-1])
-                    ],
-                    coarse=[
-                        line(self._coarse_history, levels - level, kernel.odd.weight.shape[1])
-                        for level, kernel in enumerate(tower.up)
-                    ],
-                )
-                for tower in self._towers
+            down=[
+                line(max(2 * taps, self._skips_back[levels - 1 - level]), level, kernel.weight.shape[0])
+                for level, kernel in enumerate(self._down[:-1])
+            ],
+            coarse=[
+                line(self._coarse_history, levels - level, kernel.odd.weight.shape[1])
+                for level, kernel in enumerate(self._up)
             ],
         )
 
@@ -283,17 +260,14 @@ class CarriedNetwork:
         """Add a block of the mixture (t, C), get the next t frames of every source (1, S, C, t)."""
         frames = block.shape[0]
         lines.mixture.extend(frames).copy_(block)
-        features = [
-            self._features(tower, lines.mixture, kept, frames).T[None]
-            for tower, kept in zip(self._towers, lines.towers, strict=True)
-        ]
+        features = self._features(lines, frames).T[None]
         mixture = lines.mixture.rows(frames + self._mixture_back, frames)  # (t, C)
         return self._network.sources_of(mixture.T[None], features)
 
-    def _features(self, tower: _TowerKernels, mixture: _Line, lines: _TowerLines, frames: int) -> Tensor:
-        """The next rows (frames, F_c) that leave a tower, once `mixture` has that many new ones."""
-        line, new = mixture, frames  # the line above, and how many of its frames are new
-        for level, down in enumerate(tower.down):
+    def _features(self, lines: _Lines, frames: int) -> Tensor:
+        """The next rows (frames, F_c) that leave the last level, once `lines.mixture` has that many new ones."""
+        line, new = lines.mixture, frames  # the line above, and how many of its frames are new
+        for level, down in enumerate(self._down):
             step = 1 if level == 0 else 2
             read = new + self._histories[level]
             rows = line.rows(read, read).to(self._dtype)
@@ -305,13 +279,13 @@ class CarriedNetwork:
                 x = down.convolve(rows[start * step :], len(chunk), step)
                 torch.ops.aten.leaky_relu.out(x, SLOPE, out=chunk)
 
-        for level, up in enumerate(tower.up):
+        for level, up in enumerate(self._up):
             read = new + self._coarse_history
             coarse = lines.coarse[level].rows(read, read)
             new *= 2
             skip = lines.down[-1 - level].rows(new + self._skips_back[level], new + self._up_taps - 1)
             channels = up.skip.weight.shape[0]  # F_c·(levels − level)
-            last = level + 1 == len(tower.up)
+            last = level + 1 == len(self._up)
             target = skip.new_empty(new, channels) if last else lines.coarse[level + 1].extend(new)
             for start in range(0, new, CHUNK_FRAMES):
                 chunk = target[start : start + CHUNK_FRAMES]

@@ -44,7 +44,6 @@ class WaveUNetConfig:
     mask_exponent    of the estimates' magnitudes in ratio masks; 1 shares amplitudes, 2 powers
     mask_spread      so many spectra before and after each count for its magnitudes in ratio masks, too
     gate             confidence below which all sources but the residual are turned down; 0: never (see gate.py)
-    towers           so many networks side by side, whose features meet in the last layer; 1 in the paper
 
     Raises ConfigError for a combination that cannot exist.
     """
@@ -65,7 +64,6 @@ class WaveUNetConfig:
     mask_exponent: float = field(default=1.0, metadata={"later": True})
     mask_spread: int = field(default=0, metadata={"later": True})
     gate: float = field(default=0.0, metadata={"later": True})
-    towers: int = field(default=1, metadata={"later": True})
 
     def __post_init__(self) -> None:
         check_sources(self.sources, self.residual, least=2)
@@ -78,7 +76,7 @@ class WaveUNetConfig:
         ):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} must be one of {allowed}, found {getattr(self, name)!r}")
-        for name in ("sample_rate", "levels", "filters", "window_frames", "down_taps", "up_taps", "towers"):
+        for name in ("sample_rate", "levels", "filters", "window_frames", "down_taps", "up_taps"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ConfigError(f"{name} must be a whole number of at least 1, found {value!r}")

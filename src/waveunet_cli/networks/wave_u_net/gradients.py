@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waveunet_cli.networks.wave_u_net.network import SLOPE, Tower, WaveUNet, as_2d
+from waveunet_cli.networks.wave_u_net.network import SLOPE, WaveUNet, as_2d
 
 
 def kernel_gradient(x: Tensor, grad: Tensor, taps: int) -> Tensor:
@@ -174,28 +174,28 @@ def forward(network: WaveUNet, mixture: Tensor, dtype: torch.dtype = torch.float
 
     All layers but the last compute in `dtype`, float32 or bfloat16, and so do their gradients.
     """
-    return network.finish(mixture, [_features(tower, mixture, dtype) for tower in network.towers])
+    return network.finish(mixture, _features(network, mixture, dtype))
 
 
-def _features(tower: Tower, mixture: Tensor, dtype: torch.dtype) -> Tensor:
-    """`tower.features(mixture)`: (B, C, t) → (B, F_c, t − 2·context)."""
+def _features(network: WaveUNet, mixture: Tensor, dtype: torch.dtype) -> Tensor:
+    """`network.features(mixture)`: (B, C, t) → (B, F_c, t − 2·context)."""
     x = mixture.to(dtype).unsqueeze(2).contiguous(memory_format=torch.channels_last)  # (B, C, 1, t)
     skips = []
-    for conv, keep in zip([*tower.down, tower.bottleneck], _kept_frames(tower, x.shape[-1]), strict=True):
+    for conv, keep in zip([*network.down, network.bottleneck], _kept_frames(network, x.shape[-1]), strict=True):
         weight, bias = as_2d(cast(nn.Conv1d, conv).weight), cast(Tensor, conv.bias)
         x, skip = Down.apply(x, weight.to(dtype), bias.to(dtype), keep)  # type: ignore[no-untyped-call]
         skips.append(skip)
     x = skips.pop()  # the bottleneck's, whole
-    for level in range(tower.config.levels):
-        kernel = (part.to(dtype) for part in tower.up_kernel(level))
+    for level in range(network.config.levels):
+        kernel = (part.to(dtype) for part in network.up_kernel(level))
         x = Up.apply(x, skips.pop(), *kernel)  # type: ignore[no-untyped-call]
     features: Tensor = x.squeeze(2)
     return features
 
 
-def _kept_frames(tower: Tower, frames: int) -> list[int]:
+def _kept_frames(network: WaveUNet, frames: int) -> list[int]:
     """How many frames in the middle of each level of the way down, then of the bottleneck, the way up reads."""
-    config = tower.config
+    config = network.config
     for _ in range(config.levels):
         frames = -(-(frames - config.down_taps + 1) // 2)
     kept = [frames - config.down_taps + 1]  # the bottleneck's, all of them

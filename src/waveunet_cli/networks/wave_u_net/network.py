@@ -58,12 +58,13 @@ def fold_upsampling(weight: Tensor, bias: Tensor, skip_channels: int, earlier: T
     )
 
 
-class Tower(nn.Module):
-    """All layers but the last, as `features`.
+class WaveUNet(nn.Module):
+    """The network of a WaveUNetConfig (paper, section 3).
 
     Parameters, kernels as [out, in, tap]: `down.0 … L−1`, `bottleneck`, `up.0 … L−1` (deepest first; input
     channels: skip, then upsampled), `upsample.0 … L−1` (learned upsampling only, deepest first, before the
-    sigmoid that weighs the earlier frame).
+    sigmoid that weighs the earlier frame), `output` (input channels: mixture, then features; output channels by
+    source, then by audio channel).
     """
 
     def __init__(self, config: WaveUNetConfig) -> None:
@@ -81,6 +82,16 @@ class Tower(nn.Module):
         self.upsample = nn.ParameterList(
             nn.Parameter(torch.zeros(i)) for i in widths[:0:-1] if c.upsampling == "learned"
         )
+        predicted = len(c.sources) - c.additive
+        self.output = nn.Conv1d(c.channels + c.filters, predicted * c.channels, 1)
+        for conv in self.modules():
+            if isinstance(conv, nn.Conv1d):
+                nn.init.xavier_uniform_(conv.weight)
+                nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        """Separate windows: (B, C, t) → (B, S, C, t − 2·context), for the t that `config.window()` allows."""
+        return self.finish(mixture, self.features(mixture))
 
     def features(self, mixture: Tensor) -> Tensor:
         """What the last layer reads: (B, C, t) → (B, F_c, t − 2·context); masks' share of the context stays."""
@@ -129,52 +140,20 @@ class Tower(nn.Module):
         x = torch.stack([x, earlier * x + (1 - earlier) * after], -1).flatten(-2)  # (B, in, 1, 2n)
         return F.conv2d(torch.cat([skip, x], 1), as_2d(conv.weight), conv.bias, padding=(0, self.config.up_taps // 2))
 
-
-class WaveUNet(Tower):
-    """The network of a WaveUNetConfig (paper, section 3).
-
-    It is its own first tower. Parameters: those of a tower; `beside.0 …`, those of further towers, if there are any;
-    `output` (input channels: mixture, then each tower's features; output channels by source, then by audio channel).
-    """
-
-    def __init__(self, config: WaveUNetConfig) -> None:
-        super().__init__(config)
-        self.beside = nn.ModuleList(Tower(config) for _ in range(config.towers - 1))
-        predicted = len(config.sources) - config.additive
-        self.output = nn.Conv1d(config.channels + config.towers * config.filters, predicted * config.channels, 1)
-        for conv in self.modules():
-            if isinstance(conv, nn.Conv1d):
-                nn.init.xavier_uniform_(conv.weight)
-                nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
-
-    @property
-    def towers(self) -> list[Tower]:
-        """All of them, in the order in which the last layer reads their features."""
-        return [self, *(cast(Tower, tower) for tower in self.beside)]
-
-    def forward(self, mixture: Tensor) -> Tensor:
-        """Separate windows: (B, C, t) → (B, S, C, t − 2·context), for the t that `config.window()` allows."""
-        return self.finish(mixture, [tower.features(mixture) for tower in self.towers])
-
-    def finish(self, mixture: Tensor, features: list[Tensor]) -> Tensor:
-        """What follows the last level: a window (B, C, t), each tower's features (B, F_c, t') → (B, S, C, t'')."""
-        mixture = crop(mixture, features[0].shape[-1])
-        estimates = self.sources_of(mixture, features)
+    def finish(self, mixture: Tensor, features: Tensor) -> Tensor:
+        """What follows the last level: a window (B, C, t) and its features (B, F_c, t') → (B, S, C, t'')."""
+        estimates = self.sources_of(crop(mixture, features.shape[-1]), features)
         if self.config.output == "masked":
             return apply_masks(estimates, self.config.mask_exponent, self.config.mask_spread)
         return estimates
 
-    def sources_of(self, mixture: Tensor, features: list[Tensor]) -> Tensor:
-        """The last layer: (B, C, t) and each tower's (B, F_c, t) → (B, S, C, t). Always in float32: it is cheap."""
-        mixture = mixture.float()
-        c, width = self.config.channels, self.config.filters
-        of_mixture, *of_towers = torch.split(self.output.weight[..., 0], [c, *[width] * len(features)], 1)
+    def sources_of(self, mixture: Tensor, features: Tensor) -> Tensor:
+        """The last layer: (B, C, t) and (B, F_c, t) → (B, S, C, t). Always in float32: it is cheap."""
+        mixture, c = mixture.float(), self.config.channels
+        of_mixture, of_features = torch.split(self.output.weight[..., 0], [c, self.config.filters], 1)
         with torch.autocast(mixture.device.type, enabled=False):
             # Memory is channels-last here, so (B, t, F_c) is the contiguous view.
-            first, *more = (part.transpose(1, 2).float() for part in features)
-            x = F.linear(first, of_towers[0], self.output.bias)
-            for part, weight in zip(more, of_towers[1:], strict=True):
-                x = x + F.linear(part, weight)
+            x = F.linear(features.transpose(1, 2).float(), of_features, self.output.bias)
             x = x + F.linear(mixture.transpose(1, 2), of_mixture)  # (B, t, (S or S − 1)·C)
         x = torch.tanh(x) if self.config.activation == "tanh" else x
         x = x.transpose(1, 2).reshape(x.shape[0], -1, c, x.shape[1])  # (B, S or S − 1, C, t)
