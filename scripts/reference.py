@@ -1,4 +1,4 @@
-"""Write into README.md what the program says of itself: the table of models and every command's help.
+"""Write into README.md what the program says of itself: tables of models and of sample formats, and every help.
 
 python scripts/reference.py
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from waveunet_cli.audio import subtype_table
 from waveunet_cli.cli import group
 from waveunet_cli.cli.models import _row
 from waveunet_cli.hub import Entry
@@ -19,8 +20,8 @@ README = Path(__file__).parent.parent / "README.md"
 
 
 def updated(text: str) -> str:
-    """The README's text with both parts as they should be."""
-    for name, part in (("models", _models()), ("reference", _reference())):
+    """The README's text with its generated parts as they should be."""
+    for name, part in (("models", _models()), ("subtypes", subtype_table()), ("reference", _reference())):
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
         text = re.sub(f"{begin}.*?{end}", lambda _, new=f"{begin}{part}{end}": new, text, flags=re.DOTALL)
     return text
