@@ -11,7 +11,8 @@ from golden_files import arrays, facts, golden
 from torch_checkpoints import mss_state, state_of
 from waveunet_cli.errors import CheckpointError
 from waveunet_cli.importers import convert, import_checkpoint
-from waveunet_cli.networks.checkpoint import build_network, load_checkpoint
+from waveunet_cli.networks.checkpoint import load_checkpoint
+from waveunet_cli.networks.family import build_network
 from waveunet_cli.networks.mss import MSSConfig
 from waveunet_cli.networks.pytorch_port import PyTorchPortConfig
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from small_models import FOUR, VALID, network_of
-from waveunet_cli.networks.checkpoint import build_network, load_checkpoint, save_checkpoint
+from waveunet_cli.networks.checkpoint import load_checkpoint, save_checkpoint
+from waveunet_cli.networks.family import build_network
 from waveunet_cli.networks.mss import MSSConfig
 
 TWO = replace(VALID[1], activation="linear")  # linear: the mean may be taken before or after it

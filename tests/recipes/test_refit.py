@@ -11,7 +11,8 @@ import torch.nn.functional as F
 
 from small_models import FOUR, VALID, network_of
 from training_songs import write_stem
-from waveunet_cli.networks.checkpoint import build_network, load_checkpoint, save_checkpoint
+from waveunet_cli.networks.checkpoint import load_checkpoint, save_checkpoint
+from waveunet_cli.networks.family import build_network
 
 TWO = replace(VALID[1], activation="linear")  # sources accompaniment, vocals; linear: least squares are exact
 STEMS = replace(TWO, sources=FOUR, residual="other")

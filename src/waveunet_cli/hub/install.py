@@ -16,7 +16,7 @@ from waveunet_cli.hub.registry import local_files
 from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
 
 if TYPE_CHECKING:
-    from waveunet_cli.networks.checkpoint import Config
+    from waveunet_cli.networks.family import Config
 
 
 class Installer:

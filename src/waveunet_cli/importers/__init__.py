@@ -13,7 +13,8 @@ from waveunet_cli.importers import keras_port, mss, pytorch_port, tf1
 from waveunet_cli.importers.converted import Converted, Options
 from waveunet_cli.importers.sidecar import read_sidecar
 from waveunet_cli.importers.torch_file import is_torch_file, read_state
-from waveunet_cli.networks.checkpoint import build_network, load_weights, save_checkpoint
+from waveunet_cli.networks.checkpoint import load_weights, save_checkpoint
+from waveunet_cli.networks.family import build_network
 
 __all__ = ["Converted", "convert", "import_checkpoint", "read_sidecar"]
 

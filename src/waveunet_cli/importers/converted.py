@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from waveunet_cli.errors import CheckpointError
-from waveunet_cli.networks.checkpoint import Config
+from waveunet_cli.networks.family import Config
 from waveunet_cli.networks.wave_u_net.config import FOUR_STEMS, VOICE
 
 
