@@ -17,8 +17,18 @@ ROOT = Path(__file__).parent.parent
 WIDTH = 100  # columns of the help texts
 CLI_HEAD = """# Every command and option
 
-This page is what `waveunet COMMAND --help` prints. `python scripts/reference.py` writes it, and a test compares it with
-the program.
+Below is what `waveunet COMMAND --help` prints. `python scripts/reference.py` writes this page, and a test compares it
+with the program.
+
+| environment variable | what it does |
+|---|---|
+| `WAVEUNET_CACHE` | names the folder that holds downloaded and imported models |
+| `WAVEUNET_MODELS` | names a folder or an address with model cards of your own, as `--registry` does |
+| `WAVEUNET_OFFLINE=1` | forbids the use of the network, as `--offline` does |
+| `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` | name the proxy for downloads, and the hosts that need none |
+| `REQUESTS_CA_BUNDLE`, `SSL_CERT_FILE` | name the certificates that downloads trust |
+
+A model card is a TOML file that says where a model comes from and what it is; `models/m4.toml` is an example.
 """
 
 
