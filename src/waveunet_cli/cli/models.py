@@ -37,9 +37,7 @@ def list_models(as_json: bool, registry: str | None, offline: bool | None) -> No
     if as_json:
         click.echo(json.dumps([_described(entry) for entry in entries], indent=1))
     else:
-        click.echo(
-            _table([("NAME", "STEMS", "RATE", "SIZE", "WHERE", "LICENCE", "QUALITY (SDR)"), *map(row, entries)])
-        )
+        click.echo(_table([("NAME", "STEMS", "RATE", "SIZE", "WHERE", "LICENCE", "QUALITY (SDR)"), *map(row, entries)]))
 
 
 @command.command("info")
