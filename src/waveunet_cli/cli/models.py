@@ -37,9 +37,7 @@ def list_models(as_json: bool, registry: str | None, offline: bool | None) -> No
     if as_json:
         click.echo(json.dumps([_described(entry) for entry in entries], indent=1))
     else:
-        click.echo(
-            _table([("NAME", "STEMS", "RATE", "SIZE", "WHERE", "LICENCE", "QUALITY (SDR)"), *map(_row, entries)])
-        )
+        click.echo(_table([("NAME", "STEMS", "RATE", "SIZE", "WHERE", "LICENCE", "QUALITY (SDR)"), *map(row, entries)]))
 
 
 @command.command("info")
@@ -215,7 +213,8 @@ def _described(entry: Entry) -> dict[str, Any]:
     return described
 
 
-def _row(entry: Entry) -> tuple[str, ...]:
+def row(entry: Entry) -> tuple[str, ...]:
+    """One line of the table of models: name, stems, rate, size, where it is, licence, quality."""
     known = entry.card or entry.record
     assert known is not None
     best = entry.card.quality[0] if entry.card and entry.card.quality else None
