@@ -69,7 +69,7 @@ def test_a_checkpoint_is_as_readable_as_any_file(tmp_path):
 def test_a_failed_save_leaves_the_old_checkpoint(tmp_path):
     path = save(tmp_path / "a.safetensors")
     before = path.read_bytes()
-    with pytest.raises(ConfigError, match="object.* is no family of networks; known families"):
+    with pytest.raises(ConfigError, match=r"object.* is no family of networks; known families"):
         save_checkpoint(path, object(), {})
     assert (list(tmp_path.iterdir()), path.read_bytes()) == ([path], before)
 
