@@ -18,7 +18,7 @@ from plain import PlainWaveUNet
 from torch import nn
 
 from waveunet_cli.devices import choose_placement
-from waveunet_cli.networks.checkpoint import build_network
+from waveunet_cli.networks.family import build_network
 from waveunet_cli.networks.geometry import Window
 from waveunet_cli.networks.wave_u_net.config import M5_HIGHSR
 from waveunet_cli.networks.wave_u_net.network import crop

@@ -1,34 +1,61 @@
-"""Write into README.md what the program says of itself: the table of models and every command's help.
+"""Write what the program says of itself into the pages: README.md's table of models, and all of docs/cli.md.
 
 python scripts/reference.py
 """
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from waveunet_cli.audio import subtype_table
 from waveunet_cli.cli import group
-from waveunet_cli.cli.models import _row
+from waveunet_cli.cli.models import row
 from waveunet_cli.hub import Entry
 from waveunet_cli.hub.registry import folder_cards, shipped_folder
 
+ROOT = Path(__file__).parent.parent
 WIDTH = 100  # columns of the help texts
-README = Path(__file__).parent.parent / "README.md"
+CLI_HEAD = """# Every command and option
+
+Below is what `waveunet COMMAND --help` prints. `python scripts/reference.py` writes this page, and a test compares it
+with the program.
+
+| environment variable | what it does |
+|---|---|
+| `WAVEUNET_CACHE` | names the folder that holds downloaded and imported models |
+| `WAVEUNET_MODELS` | names a folder or an address with model cards of your own, as `--registry` does |
+| `WAVEUNET_OFFLINE=1` | forbids the use of the network, as `--offline` does |
+| `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` | name the proxy for downloads, and the hosts that need none |
+| `REQUESTS_CA_BUNDLE`, `SSL_CERT_FILE` | name the certificates that downloads trust |
+
+A model card is a TOML file that says where a model comes from and what it is; `models/m4.toml` is an example.
+
+## Sample formats
+
+Without `--subtype` the stems get the sample format that is nearest to the song's own.
+
+"""
 
 
-def updated(text: str) -> str:
-    """The README's text with both parts as they should be."""
-    for name, part in (("models", _models()), ("reference", _reference())):
-        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        text = re.sub(f"{begin}.*?{end}", lambda _, new=f"{begin}{part}{end}": new, text, flags=re.DOTALL)
-    return text
+def pages() -> dict[Path, str]:
+    """The text that each page should have, by its path."""
+    readme = ROOT / "README.md"
+    return {
+        readme: _with_part(readme.read_text(encoding="utf-8"), "models", _models()),
+        ROOT / "docs" / "cli.md": CLI_HEAD + subtype_table() + _commands_help(),
+    }
+
+
+def _with_part(text: str, name: str, part: str) -> str:
+    """The text with `part` between the comments `<!-- name -->` and `<!-- end of name -->`."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+    before, _, rest = text.partition(begin)
+    return before + begin + part + end + rest.partition(end)[2]
 
 
 def _models() -> str:
-    cards = folder_cards(shipped_folder())
-    rows = [_row(Entry(name, "", None, card, None)) for name, card in cards.items()]
+    rows = [row(Entry(name, "", None, card, None)) for name, card in folder_cards(shipped_folder()).items()]
     lines = [
         f"| `{name}` | {stems.replace(',', ', ')} | {rate} | {size} | {quality} | {licence} |"
         for name, stems, rate, size, _, licence, quality in rows
@@ -37,9 +64,8 @@ def _models() -> str:
     return "\n".join([head, "|---" * 6 + "|", *lines, ""])
 
 
-def _reference() -> str:
-    commands = _commands("waveunet", group, None)
-    return "".join(f"### `{name}`\n\n```\n{help_text}\n```\n\n" for name, help_text in commands)
+def _commands_help() -> str:
+    return "".join(f"\n## `{name}`\n\n```\n{text}\n```\n" for name, text in _commands("waveunet", group, None))
 
 
 def _commands(name: str, command: click.Command, parent: click.Context | None) -> Iterator[tuple[str, str]]:
@@ -54,4 +80,5 @@ def _commands(name: str, command: click.Command, parent: click.Context | None) -
 
 
 if __name__ == "__main__":
-    README.write_text(updated(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")

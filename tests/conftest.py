@@ -13,7 +13,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy loads
 import pytest
 import torch
 
-from waveunet_cli.networks.checkpoint import Model
+from waveunet_cli.networks.family import Model
 
 torch.set_num_threads(1)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from waveunet_cli.networks.checkpoint import Model, build_network
+from waveunet_cli.networks.family import Model, build_network
 from waveunet_cli.networks.geometry import Window
 from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
 from waveunet_cli.networks.wave_u_net.network import WaveUNet, crop

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,28 +15,35 @@ from waveunet_cli.cli import group
 
 PACKAGE = Path(waveunet_cli.__file__).parent
 
-# Each room imports only rooms of lines above its own, and its own.
-HOUSE = [
-    ["errors", "events", "files"],
-    ["devices"],
-    ["audio", "networks"],
-    ["importers", "streaming"],
-    ["hub"],
-    ["library"],
-    ["separator"],
-    ["datasets"],
-    ["training", "evaluate"],
-    ["cli"],
-    ["__main__"],
-]
-LEVEL = {subject: level for level, subjects in enumerate(HOUSE) for subject in subjects}
-NO_TORCH = ["errors", "files", "audio", "events"]
+ARCHITECTURE = PACKAGE.parents[1] / "docs" / "architecture.md"
+
+
+def import_table():
+    """The rooms in the order of the table of docs/architecture.md, and whether each imports torch."""
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    table = text.partition("<!-- who may import whom -->\n")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (yes|no) \|", table, re.MULTILINE)
+    assert len(rows) == len(table.splitlines()) - 2, "a row of the table is not understood"
+    return {room: torch == "yes" for room, torch in rows}
+
+
+IMPORTS_TORCH = import_table()
+ROOMS = list(IMPORTS_TORCH)
+
+
+def package_of(path):
+    return ["waveunet_cli", *path.relative_to(PACKAGE).parent.parts]
+
+
+def origin(node, package):
+    """The full name of the module that `from … import` takes names from."""
+    above = package[: len(package) - node.level + 1] if node.level else []
+    return ".".join([*above, *([node.module] if node.module else [])])
 
 
 def imports(path):
     """The modules a file imports, by full name, wherever in it; not what is for type checkers only."""
     tree = ast.parse(path.read_text())
-    package = ["waveunet_cli", *path.relative_to(PACKAGE).parent.parts]
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             node.body = []
@@ -43,54 +51,93 @@ def imports(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*above, *([node.module] if node.module else [])])
+            module = origin(node, package_of(path))
             yield module
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-def subject_of(path):
+def room_of(path):
+    """The room a file is in: a folder of the package, or a file beside these."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_the_table_names_every_room_once():
+    assert sorted(ROOMS) == sorted({room_of(path) for path in FILES})
+
+
+@each_file
 def test_imports_flow_one_way(path):
-    subject = subject_of(path)
-    used = {name.split(".")[1] for name in imports(path) if name.startswith("waveunet_cli.")}
-    used = {name for name in used if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file()} - {subject}
-    against = {name for name in used if LEVEL[name] > LEVEL[subject]}
-    assert not against, f"{subject} is below {against}"
+    room = room_of(path)
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("waveunet_cli.")} & {*ROOMS}
+    against = used - {*ROOMS[: ROOMS.index(room) + 1]}
+    assert not against, f"{room} stands above {against} in the table of docs/architecture.md"
 
 
-def test_subjects_of_one_line_do_not_import_each_other_in_circles():
-    edges = {subject: set() for subject in LEVEL}
-    for path in FILES:
-        for name in imports(path):
-            parts = name.split(".")
-            if parts[0] == "waveunet_cli" and len(parts) > 1 and parts[1] in LEVEL:
-                edges[subject_of(path)].add(parts[1])
-    done = []
-    while len(done) < len(edges):
-        free = [subject for subject in edges if subject not in done and edges[subject] <= {subject, *done}]
-        assert free, f"circle among {set(edges) - set(done)}"
-        done += free
+@pytest.mark.parametrize("room", ROOMS)
+def test_what_imports_torch(room):
+    files = [path for path in FILES if room_of(path) == room]
+    assert IMPORTS_TORCH[room] == any(name.split(".")[0] == "torch" for path in files for name in imports(path))
 
 
-@pytest.mark.parametrize("subject", NO_TORCH)
-def test_what_knows_no_torch(subject):
-    files = [path for path in FILES if subject_of(path) == subject]
-    assert files
-    assert not [path for path in files if any(name.split(".")[0] == "torch" for name in imports(path))]
+def private(name):
+    return name.startswith("_") and not name.endswith("__")
+
+
+def private_uses(tree, package):
+    """The private names of other modules that a module's code mentions: imported, or read from an imported module."""
+    modules = {}  # what a name stands for in this module
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {alias.asname or alias.name: alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = origin(node, package)
+            for alias in node.names:
+                if module.split(".")[0] == "waveunet_cli" and private(alias.name):
+                    yield f"{module}.{alias.name}"
+                modules[alias.asname or alias.name] = f"{module}.{alias.name}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and private(node.attr):
+            module = modules.get(ast.unparse(node.value), "")
+            if is_module(module):
+                yield f"{module}.{node.attr}"
+
+
+def is_module(name):
+    parts = name.split(".")
+    place = PACKAGE.joinpath(*parts[1:])
+    return parts[0] == "waveunet_cli" and (place.is_dir() or place.with_suffix(".py").is_file())
+
+
+@each_file
+def test_nothing_private_is_used_elsewhere(path):
+    assert not list(private_uses(ast.parse(path.read_text()), package_of(path)))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from waveunet_cli.files import _secret",
+        "from waveunet_cli import files\nfiles._secret()",
+        "import waveunet_cli.files\nwaveunet_cli.files._secret()",
+        "import waveunet_cli.files as f\nf._secret = 1",
+        "from ..files import _secret",
+        "from .. import files\nx = files._secret",
+    ],
+)
+def test_private_uses_are_found(code):
+    assert list(private_uses(ast.parse(code), ["waveunet_cli", "audio"])) == ["waveunet_cli.files._secret"]
+    assert not list(private_uses(ast.parse(code.replace("_secret", "open")), ["waveunet_cli", "audio"]))
 
 
 def test_only_the_command_line_prints():
     assert not [
         path
         for path in FILES
-        if subject_of(path) != "cli"
+        if room_of(path) != "cli"
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
     ]

@@ -15,7 +15,7 @@ from waveunet_cli import separator as separate
 from waveunet_cli.devices import Placement
 from waveunet_cli.errors import AudioReadError, AudioWriteError, ConfigError, DeviceError
 from waveunet_cli.library.song import Target
-from waveunet_cli.networks.checkpoint import Model
+from waveunet_cli.networks.family import Model
 from waveunet_cli.separator import Separator
 from waveunet_cli.streaming.channels import ChannelLayout
 from waveunet_cli.streaming.stems import StemSelection

@@ -2,7 +2,7 @@
 
 import torch
 
-from waveunet_cli.networks.checkpoint import build_network
+from waveunet_cli.networks.family import build_network
 
 
 def state_of(config):

@@ -22,7 +22,7 @@ from waveunet_cli.errors import (
 if TYPE_CHECKING:
     from waveunet_cli.hub import load_model
     from waveunet_cli.library.song import Separated
-    from waveunet_cli.networks.checkpoint import Model
+    from waveunet_cli.networks.family import Model
     from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
     from waveunet_cli.separator import Separator
 
@@ -47,7 +47,7 @@ __all__ = [
 
 # What needs torch loads when it is first asked for, so that `waveunet --help` does not.
 _LAZY = {
-    "Model": "networks.checkpoint",
+    "Model": "networks.family",
     "Separated": "separator",
     "Separator": "separator",
     "WaveUNetConfig": "networks.wave_u_net.config",

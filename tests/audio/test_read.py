@@ -151,6 +151,20 @@ def test_trailing_chunks_and_odd_sizes_are_no_truncation(tmp_path):
     assert len(read(path)) == 101
 
 
+@pytest.mark.parametrize(("magic", "order"), [(b"RIFF", "little"), (b"FORM", "big")])
+@pytest.mark.parametrize("chunk_bytes", [4, 5])
+def test_chunks_before_the_samples_are_stepped_over_with_their_pad_byte(tmp_path, magic, order, chunk_bytes):
+    """Only behind a chunk that was stepped over rightly is the header found that tells what is missing."""
+    kind, extension = {b"RIFF": ("WAV", "wav"), b"FORM": ("AIFF", "aiff")}[magic]
+    path = write(tmp_path / f"a.{extension}", kind, samples=noise(100, 1))
+    data = path.read_bytes()
+    chunk = b"note" + chunk_bytes.to_bytes(4, order) + bytes(chunk_bytes + chunk_bytes % 2)
+    data = magic + (len(data) - 8 + len(chunk)).to_bytes(4, order) + data[8:12] + chunk + data[12:]
+    path.write_bytes(data)
+    assert len(read(path)) == 100
+    assert "truncated" in error_of(cut(path, len(data) - 20))
+
+
 @needs_ffmpeg
 @pytest.mark.parametrize("kind", ["wav", "aiff", "au", "w64", "flac", "mp3"])
 def test_what_a_streaming_encoder_wrote_is_read_to_its_end(folder, tmp_path, kind):

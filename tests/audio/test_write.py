@@ -12,12 +12,12 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from waveunet_cli.audio import AudioInfo, OutputFormat, StemWriter, choose_output, probe, sinks, write
-from waveunet_cli.audio.formats import LEGAL_SUBTYPES, SUBTYPE_BITS
+from waveunet_cli.audio import CONTAINERS, AudioInfo, OutputFormat, StemWriter, choose_output, probe, sinks, write
+from waveunet_cli.audio.formats import SUBTYPE_BITS
 from waveunet_cli.errors import AudioWriteError, ConfigError
 
 RATE = 44100
-ALL = [(container, subtype) for container, subtypes in LEGAL_SUBTYPES.items() for subtype in subtypes]
+ALL = [(container, subtype) for container, kind in CONTAINERS.items() for subtype in kind.subtypes]
 INTEGERS = [pair for pair in ALL if pair[1].startswith("PCM")]
 
 
@@ -153,7 +153,7 @@ def test_rescale_is_one_gain_for_all_stems(tmp_path, pair, sign):
 @pytest.mark.parametrize("container", ["ogg", "mp3"])
 def test_codecs_are_rescaled_too(tmp_path, container):
     tone = (2.5 * np.sin(np.arange(40_000) * 0.05)).astype(np.float32)[:, None]
-    subtype = LEGAL_SUBTYPES[container][0]
+    subtype = CONTAINERS[container].subtypes[0]
     report, found = save(tmp_path, {"a": tone}, OutputFormat(container, subtype))
     assert report.clipped_samples == 0
     assert np.abs(found["a"]).max() == pytest.approx(1, abs=0.1)

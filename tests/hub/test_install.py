@@ -19,6 +19,7 @@ from waveunet_cli.cli import main
 from waveunet_cli.errors import CheckpointError, ConfigError, DownloadError, ModelNotFoundError
 from waveunet_cli.hub import Cache, Catalogue, Downloader, load_model
 from waveunet_cli.hub.registry import shipped_folder
+from waveunet_cli.importers.options import ImportOptions
 from waveunet_cli.networks.checkpoint import load_checkpoint, save_checkpoint
 from waveunet_cli.networks.wave_u_net.config import M5
 
@@ -361,7 +362,7 @@ def test_a_sidecar_says_what_the_tensors_cannot_unless_an_option_does(catalogue,
         'activation = "linear"\npadding = "same"\nsample_rate = 16000\nstems = ["band", "voice"]\nresidual = "voice"',
     )
     for number, given in enumerate((tmp_path, tmp_path / INDEX, tmp_path / "m5-4242")):
-        record = catalogue(None).import_checkpoint(given, f"mine-{number}", sample_rate=8000, padding=None)
+        record = catalogue(None).import_checkpoint(given, f"mine-{number}", ImportOptions(sample_rate=8000))
         assert (record.stems, record.residual, record.sample_rate) == (("band", "voice"), "voice", 8000)
     assert (load_model("mine-0").config.padding, load_model("mine-0").config.activation) == ("same", "linear")
 
@@ -414,7 +415,7 @@ def test_stems_that_cannot_name_files_are_refused(catalogue, tmp_path):
     with pytest.raises(CheckpointError, match=r"stems named \['\.\./vocals'\] cannot name files"):
         catalogue(None).import_checkpoint(tmp_path / "a.safetensors", "mine")
     with pytest.raises(CheckpointError, match="no stem is named 'drums'"):
-        catalogue(None).import_checkpoint(GOLDEN, "mine", residual="drums")
+        catalogue(None).import_checkpoint(GOLDEN, "mine", ImportOptions(residual="drums"))
 
 
 def test_a_source_that_cannot_be_read_is_not_taken_for_a_bad_cache(catalogue, tmp_path, monkeypatch):
@@ -423,14 +424,14 @@ def test_a_source_that_cannot_be_read_is_not_taken_for_a_bad_cache(catalogue, tm
     def refused(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("waveunet_cli.importers.keras_port.recognises", refused)
+    monkeypatch.setattr("waveunet_cli.importers.foreign.is_torch_file", refused)
     with pytest.raises(CheckpointError, match=r"model: cannot be read \(.*Permission denied\); check the path"):
         catalogue(None).import_checkpoint(tmp_path / "model", "mine")
 
 
 @pytest.mark.parametrize("given", [GOLDEN, GOLDEN / INDEX, GOLDEN / "m5-4242"])
 def test_a_bundle_is_imported_as_folder_index_or_prefix(catalogue, given):
-    record = catalogue(None).import_checkpoint(given, "mine", sample_rate=16_000)
+    record = catalogue(None).import_checkpoint(given, "mine", ImportOptions(sample_rate=16_000))
     assert record.sample_rate == 16_000
     assert load_model("mine").config.filters == 4
     assert catalogue(None).entry("mine").state == "imported"

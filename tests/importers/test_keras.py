@@ -10,7 +10,9 @@ import torch
 
 from golden_files import arrays, facts, golden
 from waveunet_cli.errors import CheckpointError
-from waveunet_cli.importers import convert, keras_port
+from waveunet_cli.importers import keras_port
+from waveunet_cli.importers.convert import convert
+from waveunet_cli.importers.options import ImportOptions
 
 h5py = pytest.importorskip("h5py")
 
@@ -40,7 +42,8 @@ def test_reference_outputs_are_reproduced(variant, imported):
 
 
 def test_options_say_what_the_graph_cannot(copy):
-    config = convert(copy, sample_rate=22_050, sources=("speech", "rest"), residual="rest", window_frames=5000).config
+    options = ImportOptions(sample_rate=22_050, stems=("speech", "rest"), residual="rest", window_frames=5000)
+    config = convert(copy, options).config
     assert (config.sample_rate, config.sources, config.residual) == (22_050, ("speech", "rest"), "rest")
     assert config.window().hop == 8192
 

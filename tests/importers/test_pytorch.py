@@ -10,13 +10,15 @@ import torch
 from golden_files import arrays, facts, golden
 from torch_checkpoints import mss_state, state_of
 from waveunet_cli.errors import CheckpointError
-from waveunet_cli.importers import convert, import_checkpoint
-from waveunet_cli.networks.checkpoint import build_network, load_checkpoint
+from waveunet_cli.importers.convert import convert, import_checkpoint
+from waveunet_cli.importers.options import ImportOptions
+from waveunet_cli.networks.checkpoint import load_checkpoint
+from waveunet_cli.networks.family import build_network
 from waveunet_cli.networks.mss import MSSConfig
 from waveunet_cli.networks.pytorch_port import PyTorchPortConfig
 
 SMALL = PyTorchPortConfig(sources=("bass", "vocals"), widths=(8, 16, 24), residual="bass", window_frames=500)
-OPTIONS = {"window_frames": 500, "residual": "bass"}
+OPTIONS = ImportOptions(window_frames=500, residual="bass")
 
 
 @pytest.mark.parametrize("variant", ["joint_learned", "separate_fixed"])
@@ -48,8 +50,8 @@ def test_reference_outputs_are_reproduced(variant, imported):
 )
 def test_the_architecture_is_inferred_from_the_tensors(config, tmp_path):
     torch.save({"model_state_dict": state_of(config), "step": 3}, tmp_path / "model")
-    names = {} if config.separate else {"sources": config.sources}
-    assert convert(tmp_path / "model", **OPTIONS, **names).config == config
+    options = OPTIONS if config.separate else replace(OPTIONS, stems=config.sources)
+    assert convert(tmp_path / "model", options).config == config
 
 
 def test_a_joint_network_needs_names_unless_it_has_four_stems(tmp_path):
@@ -64,7 +66,7 @@ def test_a_joint_network_needs_names_unless_it_has_four_stems(tmp_path):
 def test_separate_networks_keep_their_names(tmp_path):
     torch.save(state_of(SMALL), tmp_path / "model")
     with pytest.raises(CheckpointError, match="networks are named bass, vocals"):
-        convert(tmp_path / "model", sources=("drums", "vocals"))
+        convert(tmp_path / "model", ImportOptions(stems=("drums", "vocals")))
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -78,7 +80,7 @@ def test_every_layout_gives_the_same_weights(legacy, tmp_path):
     }
     for name, layout in layouts.items():
         torch.save(layout, tmp_path / name, _use_new_zipfile_serialization=not legacy)
-        converted = convert(tmp_path / name, **OPTIONS)
+        converted = convert(tmp_path / name, OPTIONS)
         assert converted.config == SMALL
         assert converted.weights.keys() == state.keys()
         assert all(torch.equal(converted.weights[key], weight) for key, weight in state.items())

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from golden_files import arrays, facts, golden
 from tf1_bundle import tensors_of, write_bundle
 from waveunet_cli.errors import CheckpointError
-from waveunet_cli.importers import convert
+from waveunet_cli.importers.convert import convert
 from waveunet_cli.importers.crc32c import crc32c
+from waveunet_cli.importers.options import ImportOptions
 from waveunet_cli.networks.wave_u_net.config import FOUR_STEMS, WaveUNetConfig
 
 VARIANTS = ["M1", "M2", "M3", "M4", "M5", "M6"]
@@ -54,8 +55,8 @@ def test_the_architecture_is_inferred_from_the_tensors(config, tmp_path):
 
 def test_options_say_what_tensors_cannot(tmp_path):
     prefix = write_bundle(tmp_path / "m-1", tensors_of(CONFIG))
-    told = {"padding": "same", "activation": "linear", "sample_rate": 44_100}
-    config = convert(prefix, **told, sources=("piano", "rest"), residual="piano").config
+    told = {"padding": "same", "activation": "linear", "sample_rate": 44_100, "window_frames": 500}
+    config = convert(prefix, ImportOptions(**told, stems=("piano", "rest"), residual="piano")).config
     assert {key: getattr(config, key) for key in told} == told
     assert (config.sources, config.residual) == (("piano", "rest"), "piano")
 
@@ -112,8 +113,8 @@ def test_a_number_of_outputs_without_names_is_refused(tmp_path):
     prefix = write_bundle(tmp_path / "m-1", tensors_of(replace(CONFIG, sources=six, residual="a", output="direct")))
     with pytest.raises(CheckpointError, match=r"predicts is 6, .* give 6 names with --stems, or 7"):
         convert(prefix)
-    assert convert(prefix, sources=six).config.output == "direct"
-    assert convert(prefix, sources=(*six, "g")).config.output == "difference"
+    assert convert(prefix, ImportOptions(stems=six)).config.output == "direct"
+    assert convert(prefix, ImportOptions(stems=(*six, "g"))).config.output == "difference"
 
 
 def damage(path, position):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from waveunet_cli.errors import ConfigError
-from waveunet_cli.networks.checkpoint import build_network
+from waveunet_cli.networks.family import build_network
 from waveunet_cli.networks.keras_port import KerasPortConfig, stretch
 
 SMALL = KerasPortConfig(

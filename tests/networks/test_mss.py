@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from waveunet_cli.errors import ConfigError
-from waveunet_cli.networks.checkpoint import build_network
+from waveunet_cli.networks.family import build_network
 from waveunet_cli.networks.mss import MSSConfig
 
 SMALL = MSSConfig(levels=1, filters=1, down_taps=3, up_taps=3, window_frames=16)

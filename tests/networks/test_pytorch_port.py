@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from waveunet_cli.errors import ConfigError
-from waveunet_cli.networks.checkpoint import build_network
+from waveunet_cli.networks.family import build_network
 from waveunet_cli.networks.pytorch_port import PyTorchPortConfig, sinc_kernel
 
 SMALL = PyTorchPortConfig(sources=("bass", "vocals"), widths=(8, 16), residual="bass", window_frames=100)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from waveunet_cli import Separator
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.networks import spectrogram_u_net as module
-from waveunet_cli.networks.checkpoint import Model, build_network, load_checkpoint, save_checkpoint
+from waveunet_cli.networks.checkpoint import load_checkpoint, save_checkpoint
+from waveunet_cli.networks.family import Model, build_network
 from waveunet_cli.networks.spectrogram_u_net import U7, SpectrogramUNet, SpectrogramUNetConfig
 from waveunet_cli.training.network import Trainable
 

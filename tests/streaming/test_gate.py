@@ -12,7 +12,7 @@ from torch import Tensor
 from small_models import MASKED, Windowed, model_of, network_of
 from stream_checks import EXAMPLES, assert_same, noise, through
 from waveunet_cli import Separator
-from waveunet_cli.networks.checkpoint import Model
+from waveunet_cli.networks.family import Model
 from waveunet_cli.networks.geometry import MASK_HOP_FRAMES as HOP
 from waveunet_cli.streaming.gate import GatedStream
 

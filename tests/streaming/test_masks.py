@@ -12,7 +12,7 @@ from small_models import MASKED, TINY, Windowed, model_of, network_of
 from stream_checks import EXAMPLES, assert_same, noise, through, whole, windowed
 from waveunet_cli import Separator
 from waveunet_cli.errors import ConfigError
-from waveunet_cli.networks.checkpoint import Model
+from waveunet_cli.networks.family import Model
 from waveunet_cli.networks.geometry import MASK_HOP_FRAMES as HOP
 from waveunet_cli.networks.geometry import mask_margin_frames
 from waveunet_cli.networks.masks import apply_masks

@@ -13,7 +13,8 @@ from training_songs import RATE_HZ, recipe_values, write_songs
 from waveunet_cli import Separator
 from waveunet_cli.datasets.tracks import Reader
 from waveunet_cli.errors import CheckpointError, ConfigError, WaveUNetError
-from waveunet_cli.networks.checkpoint import build_network, load_checkpoint, save_checkpoint
+from waveunet_cli.networks.checkpoint import load_checkpoint, save_checkpoint
+from waveunet_cli.networks.family import build_network
 from waveunet_cli.training import loop, state
 from waveunet_cli.training.log import Log
 from waveunet_cli.training.loop import MODEL, STATE, gather, train

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from small_models import VALID, network_of
-from waveunet_cli.networks.checkpoint import Config, build_network
+from waveunet_cli.networks.family import Config, build_network
 from waveunet_cli.networks.keras_port import KerasPortConfig
 from waveunet_cli.networks.spectrogram_u_net import SpectrogramUNetConfig
 from waveunet_cli.networks.wave_u_net.network import crop

@@ -6,25 +6,31 @@ blocks of all stems of a song and lets the finished files appear together.
 
 from waveunet_cli.audio.formats import (
     AUDIO_EXTENSIONS,
+    CONTAINERS,
     FFMPEG_EXTENSIONS,
     AudioInfo,
+    Container,
     OutputFormat,
     choose_output,
     require_legal,
+    subtype_table,
 )
 from waveunet_cli.audio.read import AudioReader, probe
 from waveunet_cli.audio.write import Clip, StemWriter, WriteReport
 
 __all__ = [
     "AUDIO_EXTENSIONS",
+    "CONTAINERS",
     "FFMPEG_EXTENSIONS",
     "AudioInfo",
     "AudioReader",
     "Clip",
+    "Container",
     "OutputFormat",
     "StemWriter",
     "WriteReport",
     "choose_output",
     "probe",
     "require_legal",
+    "subtype_table",
 ]

@@ -1,19 +1,15 @@
 """What a file holds, and which format a stem gets.
 
-The default subtype is the nearest legal one to the input's depth:
-
-    input                            wav      flac     ogg      mp3
-    8 bit                            PCM_U8   PCM_S8   VORBIS   MPEG_LAYER_III
-    12 or 16 bit, anything lossy     PCM_16   PCM_16
-    20 or 24 bit                     PCM_24   PCM_24
-    32 bit                           PCM_32   PCM_24
-    float, double                    FLOAT    PCM_24
+Each format of stems is one Container of CONTAINERS: the choices of --format, the defaults of --subtype, the limits and
+the README's table all come from there, so a new format is one entry.
 """
 
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import soundfile
 
@@ -49,90 +45,156 @@ class AudioInfo:
     lossy: bool
 
 
+FLOAT_DEPTH = 33  # one step above 32 bit integers
+DEPTHS = MappingProxyType(
+    {
+        8: "8 bit",
+        16: "12 or 16 bit, anything lossy",
+        24: "20 or 24 bit",
+        32: "32 bit",
+        FLOAT_DEPTH: "float, double",
+    }
+)
+"""The depths of inputs that choose a default, in bits, with their names."""
+
+SUBTYPE_BITS = MappingProxyType({"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32})
+"""Bits a sample, of the subtypes that are not compressed by an ear's measure."""
+
+_DEPTH = MappingProxyType(
+    {
+        "PCM_S8": 8,
+        "PCM_U8": 8,
+        "DPCM_8": 8,
+        "PCM_24": 24,
+        "DWVW_24": 24,
+        "ALAC_20": 24,
+        "ALAC_24": 24,
+        "PCM_32": 32,
+        "ALAC_32": 32,
+        "FLOAT": FLOAT_DEPTH,
+        "DOUBLE": FLOAT_DEPTH,
+    }
+)  # anything else: 16
+
+
+@dataclass(frozen=True)
+class Container:
+    """A format of stems.
+
+    extension: what it is called on the command line, by libsndfile and at the end of a file's name
+    subtypes: libsndfile's names of what can be inside, the plainest first
+    defaults: depth of the input (a key of DEPTHS) → subtype; the first of `subtypes` for a depth that is missing
+    max_channels: how many channels it can hold; None: any number
+    rates_hz: the sample rates it can hold; None: those that its encoder takes
+    encoder: settings for soundfile.SoundFile
+    """
+
+    extension: str
+    subtypes: tuple[str, ...]
+    defaults: Mapping[int, str] = field(default_factory=dict)
+    max_channels: int | None = None
+    rates_hz: tuple[int, ...] | None = None
+    encoder: Mapping[str, Any] = field(default_factory=dict)
+
+    def default_subtype(self, depth: int) -> str:
+        return self.defaults.get(depth, self.subtypes[0])
+
+
+_FORMATS = (
+    Container(
+        "wav",
+        ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT"),
+        {8: "PCM_U8", 16: "PCM_16", 24: "PCM_24", 32: "PCM_32", FLOAT_DEPTH: "FLOAT"},
+    ),
+    Container(
+        "flac",
+        ("PCM_S8", "PCM_16", "PCM_24"),
+        {8: "PCM_S8", 16: "PCM_16", 24: "PCM_24", 32: "PCM_24", FLOAT_DEPTH: "PCM_24"},
+        max_channels=8,
+    ),
+    # libsndfile's level is 1 − quality: about 200 kbit/s of Vorbis (q6) and 180 of MP3 (V2) for stereo
+    Container("ogg", ("VORBIS",), encoder={"compression_level": 0.4}),
+    Container(
+        "mp3",
+        ("MPEG_LAYER_III",),
+        max_channels=2,
+        rates_hz=(8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
+        encoder={"compression_level": 0.2, "bitrate_mode": "VARIABLE"},
+    ),
+)
+CONTAINERS: Mapping[str, Container] = MappingProxyType({container.extension: container for container in _FORMATS})
+"""Extension → Container, the default format first."""
+
+
 @dataclass(frozen=True)
 class OutputFormat:
-    """A container ("wav", "flac", "ogg" or "mp3") and libsndfile's name of what is inside."""
+    """A key of CONTAINERS and one of its subtypes."""
 
     container: str
     subtype: str
 
 
-LEGAL_SUBTYPES = MappingProxyType(
-    {
-        "wav": ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT"),
-        "flac": ("PCM_S8", "PCM_16", "PCM_24"),
-        "ogg": ("VORBIS",),
-        "mp3": ("MPEG_LAYER_III",),
-    }
-)
-SUBTYPE_BITS = MappingProxyType({"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32})
-
-_FLOAT_DEPTH = 33  # one step above 32 bit integers
-_DEPTH = {
-    "PCM_S8": 8,
-    "PCM_U8": 8,
-    "DPCM_8": 8,
-    "PCM_24": 24,
-    "DWVW_24": 24,
-    "ALAC_20": 24,
-    "ALAC_24": 24,
-    "PCM_32": 32,
-    "ALAC_32": 32,
-    "FLOAT": _FLOAT_DEPTH,
-    "DOUBLE": _FLOAT_DEPTH,
-}  # anything else: 16
-_DEFAULTS = {
-    "wav": {8: "PCM_U8", 16: "PCM_16", 24: "PCM_24", 32: "PCM_32", _FLOAT_DEPTH: "FLOAT"},
-    "flac": {8: "PCM_S8", 16: "PCM_16", 24: "PCM_24", 32: "PCM_24", _FLOAT_DEPTH: "PCM_24"},
-}
-
-_MP3_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-_MAX_CHANNELS = {"mp3": 2, "flac": 8}
-
-
 def choose_output(info: AudioInfo, container: str, subtype: str | None = None) -> OutputFormat:
-    """The format of the stems of a song; without `subtype` by the table above.
+    """The format of the stems of a song; without `subtype` the nearest legal one to the input's depth.
 
     `container` and `subtype` may be in any case. Raises ConfigError, naming what is legal, where the
     container cannot hold the subtype, the number of channels or the sample rate.
     """
-    container = container.lower()
+    found = _container(container)
     if subtype is None:
-        depth = 16 if info.lossy else _DEPTH.get(info.subtype, 16)
-        subtype = _DEFAULTS[container][depth] if container in _DEFAULTS else None
-    chosen = require_legal(container, subtype)
+        subtype = found.default_subtype(16 if info.lossy else _DEPTH.get(info.subtype, 16))
+    output = OutputFormat(found.extension, require_legal(container, subtype))
 
-    max_channels = _MAX_CHANNELS.get(container)
-    if max_channels is not None and info.channels > max_channels:
+    if found.max_channels is not None and info.channels > found.max_channels:
         raise ConfigError(
-            f"{info.path}: {container} holds at most {max_channels} channels, this file has {info.channels}; choose wav"
+            f"{info.path}: {found.extension} holds at most {found.max_channels} channels,"
+            f" this file has {info.channels}; choose wav"
         )
-    if container == "mp3" and info.sample_rate_hz not in _MP3_RATES_HZ:
-        rates = ", ".join(map(str, _MP3_RATES_HZ))
+    if found.rates_hz is not None and info.sample_rate_hz not in found.rates_hz:
+        rates = ", ".join(map(str, found.rates_hz))
         raise ConfigError(
-            f"{info.path}: mp3 cannot hold {info.sample_rate_hz} Hz, only {rates}; choose wav, flac or ogg"
+            f"{info.path}: {found.extension} cannot hold {info.sample_rate_hz} Hz, only {rates};"
+            " choose wav, flac or ogg"
         )
-    _try_header(info, container, chosen)
-    return OutputFormat(container, chosen)
+    _try_header(info, output)
+    return output
 
 
 def require_legal(container: str, subtype: str | None) -> str:
     """The subtype, in capitals, if the container can hold it (its first if None); else ConfigError."""
-    if container not in LEGAL_SUBTYPES:
-        raise ConfigError(f"unknown output format {container!r}; choose one of {', '.join(LEGAL_SUBTYPES)}")
-    legal = LEGAL_SUBTYPES[container]
+    legal = _container(container).subtypes
     chosen = legal[0] if subtype is None else subtype.upper()
     if chosen not in legal:
-        raise ConfigError(f"{container} cannot hold the subtype {chosen}; choose one of {', '.join(legal)}")
+        raise ConfigError(f"{container.lower()} cannot hold the subtype {chosen}; choose one of {', '.join(legal)}")
     return chosen
 
 
-def _try_header(info: AudioInfo, container: str, subtype: str) -> None:
+def _container(name: str) -> Container:
+    if name.lower() not in CONTAINERS:
+        raise ConfigError(f"unknown output format {name!r}; choose one of {', '.join(CONTAINERS)}")
+    return CONTAINERS[name.lower()]
+
+
+def _try_header(info: AudioInfo, output: OutputFormat) -> None:
     """Let libsndfile refuse in memory what its encoders cannot do, such as rates no table here knows."""
+    memory, kind = io.BytesIO(), output.container
     try:
-        with soundfile.SoundFile(io.BytesIO(), "w", info.sample_rate_hz, info.channels, subtype, format=container):
+        with soundfile.SoundFile(memory, "w", info.sample_rate_hz, info.channels, output.subtype, format=kind):
             pass
     except soundfile.LibsndfileError as error:
         raise ConfigError(
-            f"{info.path}: {container} cannot hold {info.channels} channels at {info.sample_rate_hz} Hz; choose wav"
+            f"{info.path}: {kind} cannot hold {info.channels} channels at {info.sample_rate_hz} Hz; choose wav"
         ) from error
+
+
+def subtype_table() -> str:
+    """The default subtypes as the README's table, in Markdown."""
+    lines = [f"| input | {' | '.join(CONTAINERS)} |", "|---" * (1 + len(CONTAINERS)) + "|"]
+    for depth, name in DEPTHS.items():
+        is_first = depth == next(iter(DEPTHS))
+        cells = [
+            f" {each.default_subtype(depth)} |" if is_first or len(each.subtypes) > 1 else " |"
+            for each in CONTAINERS.values()
+        ]
+        lines.append(f"| {name} |{''.join(cells)}")
+    return "\n".join(lines) + "\n"

@@ -9,23 +9,17 @@ import errno
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from waveunet_cli.audio.formats import SUBTYPE_BITS, OutputFormat
+from waveunet_cli.audio.formats import CONTAINERS, SUBTYPE_BITS, OutputFormat
 from waveunet_cli.errors import AudioWriteError
 from waveunet_cli.files import to_disk
 
 WAV_LIMIT_BYTES = (1 << 32) - (1 << 16)  # RIFF counts in 32 bits; the rest is room for headers
 _CHUNK_FRAMES = 1 << 14  # libsndfile's Vorbis encoder takes its scratch memory for a call from the stack
-# libsndfile's level is 1 − quality: about 180 kbit/s of MP3 (V2) and 200 of Vorbis (q6) for stereo
-_ENCODER_SETTINGS: dict[str, dict[str, Any]] = {
-    "mp3": {"compression_level": 0.2, "bitrate_mode": "VARIABLE"},
-    "ogg": {"compression_level": 0.4},
-}
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder with --out",
     errno.EDQUOT: "the disk quota is used up; free some space or choose another folder with --out",
@@ -108,7 +102,7 @@ class Encoder:
                     channels,
                     output.subtype,
                     format="rf64" if rf64 else output.container,
-                    **_ENCODER_SETTINGS.get(output.container, {}),
+                    **CONTAINERS[output.container].encoder,
                 )
         except BaseException:
             self._file.close()

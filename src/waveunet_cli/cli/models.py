@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import click
 
@@ -13,7 +13,7 @@ from waveunet_cli.cli.options import offline_option, registry_option
 from waveunet_cli.errors import ModelNotFoundError, WaveUNetError
 from waveunet_cli.hub import Cache, Catalogue, Downloader, Entry
 from waveunet_cli.hub.cards import STEM, megabytes
-from waveunet_cli.hub.install import ImportOptions
+from waveunet_cli.importers.options import ImportOptions
 
 names_argument = click.argument("names", nargs=-1, metavar="[NAME…]")
 
@@ -37,9 +37,7 @@ def list_models(as_json: bool, registry: str | None, offline: bool | None) -> No
     if as_json:
         click.echo(json.dumps([_described(entry) for entry in entries], indent=1))
     else:
-        click.echo(
-            _table([("NAME", "STEMS", "RATE", "SIZE", "WHERE", "LICENCE", "QUALITY (SDR)"), *map(_row, entries)])
-        )
+        click.echo(_table([("NAME", "STEMS", "RATE", "SIZE", "WHERE", "LICENCE", "QUALITY (SDR)"), *map(row, entries)]))
 
 
 @command.command("info")
@@ -132,16 +130,14 @@ def _stem_names(_context: click.Context, _parameter: click.Parameter, value: str
     help="Of a TensorFlow bundle's output.  [default: tanh]",
 )
 @click.option("--sample-rate", type=click.IntRange(min=1), metavar="HZ", help="Rate the model works at.")
-@click.option(
-    "--stems", "sources", metavar="A,B", callback=_stem_names, help="Names of the stems, in the order of the outputs."
-)
+@click.option("--stems", metavar="A,B", callback=_stem_names, help="Names of the stems, in the order of the outputs.")
 @click.option("--residual", metavar="STEM", help="Stem that gets what lies above the model's rate; never vocals.")
 @click.option(
     "--window-frames", type=click.IntRange(min=1), metavar="N", help="Frames of a network with fixed windows."
 )
 @click.option("--stride", type=click.IntRange(min=2), metavar="N", help="Of a PyTorch port with learned resampling.")
 @registry_option
-def import_model(path: Path, name: str, registry: str | None, **options: Unpack[ImportOptions]) -> None:
+def import_model(path: Path, name: str, registry: str | None, **options: Any) -> None:
     """Convert a checkpoint of the paper's TensorFlow program, of a known port, or of ours, into the cache.
 
     The options say what its tensors cannot tell, or a file CHECKPOINT.waveunet.toml beside it does (padding,
@@ -149,7 +145,7 @@ def import_model(path: Path, name: str, registry: str | None, **options: Unpack[
     models are.
     """
     with _catalogue(registry, None) as catalogue:
-        record = catalogue.import_checkpoint(path, name, **options)
+        record = catalogue.import_checkpoint(path, name, ImportOptions(**options))
     for note in record.notes:
         click.echo(f"{name}: {note}", err=True)
     click.echo(f"{name}: {record.format}, {', '.join(record.stems)}, {record.sample_rate} Hz", err=True)
@@ -215,7 +211,8 @@ def _described(entry: Entry) -> dict[str, Any]:
     return described
 
 
-def _row(entry: Entry) -> tuple[str, ...]:
+def row(entry: Entry) -> tuple[str, ...]:
+    """One line of the table of models: name, stems, rate, size, where it is, licence, quality."""
     known = entry.card or entry.record
     assert known is not None
     best = entry.card.quality[0] if entry.card and entry.card.quality else None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import waveunet_cli
-from waveunet_cli.audio import Clip, require_legal
+from waveunet_cli.audio import CONTAINERS, Clip, require_legal
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.cli import EXIT_FAILED
 from waveunet_cli.cli.options import device_option, name_option, offline_option, precision_option, registry_option
@@ -62,7 +62,7 @@ class _Place(click.ParamType):  # type: ignore[type-arg] # generic in some versi
 @click.option(
     "--format",
     "container",
-    type=click.Choice(["wav", "flac", "ogg", "mp3"]),
+    type=click.Choice(list(CONTAINERS)),
     default="wav",
     show_default=True,
     help="Of the stems.",

@@ -15,7 +15,7 @@ from waveunet_cli.hub.catalogue import Catalogue, Entry
 from waveunet_cli.hub.download import Downloader
 
 if TYPE_CHECKING:
-    from waveunet_cli.networks.checkpoint import Config, Model
+    from waveunet_cli.networks.family import Config, Model
 
 __all__ = ["Cache", "Card", "Catalogue", "Downloader", "Entry", "Record", "load_model"]
 
@@ -39,7 +39,8 @@ def load_model(
 
     Raises ModelNotFoundError, DownloadError, CheckpointError, ConfigError.
     """
-    from waveunet_cli.networks.checkpoint import Model, build_network, load_checkpoint
+    from waveunet_cli.networks.checkpoint import load_checkpoint
+    from waveunet_cli.networks.family import Model, build_network
 
     if not isinstance(model, str | Path):
         return Model("random", model, build_network(model))

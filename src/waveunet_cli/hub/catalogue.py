@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Unpack
 
 from waveunet_cli.errors import ConfigError, DownloadError, ModelNotFoundError, WaveUNetError
 from waveunet_cli.hub.cache import Cache, Record
 from waveunet_cli.hub.cards import NAME, Card, File, is_url
 from waveunet_cli.hub.download import Downloader, verified
-from waveunet_cli.hub.install import ImportOptions, Installer, import_model
+from waveunet_cli.hub.install import Installer, import_model
 from waveunet_cli.hub.registry import folder_cards, local_files, not_found, registry_cards, shipped_folder
+from waveunet_cli.importers.options import ImportOptions
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,11 @@ class Catalogue:
         if forget:
             self.cache.record_first_use(name, None)
 
-    def import_checkpoint(self, path: Path, name: str, **options: Unpack[ImportOptions]) -> Record:
+    def import_checkpoint(self, path: Path, name: str, options: ImportOptions | None = None) -> Record:
         """Convert a checkpoint into the cache under a name that no card has; see `import_model`."""
         if name.lower() in self._shipped | self._registered:
             raise ConfigError(f"{name}: is the name of a published model; choose another")
-        return import_model(path, name, self.cache, **options)
+        return import_model(path, name, self.cache, options or ImportOptions())
 
     @cached_property
     def _shipped(self) -> dict[str, Card]:

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from waveunet_cli.errors import CheckpointError, ConfigError, DownloadError, WaveUNetError
@@ -13,10 +13,10 @@ from waveunet_cli.hub.cache import Cache, Record, sha256_of
 from waveunet_cli.hub.cards import NAME, STEM, Card, File, is_url, megabytes
 from waveunet_cli.hub.download import Downloader, require_space, verified
 from waveunet_cli.hub.registry import local_files
-from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
+from waveunet_cli.importers.options import ImportOptions
 
 if TYPE_CHECKING:
-    from waveunet_cli.networks.checkpoint import Config
+    from waveunet_cli.networks.family import Config
 
 
 class Installer:
@@ -139,19 +139,7 @@ def addresses(card: Card, file: File) -> tuple[str, ...]:
     return file.urls
 
 
-class ImportOptions(TypedDict, total=False):
-    """What the tensors of a checkpoint cannot tell, None for what is not said here; see `convert.convert`."""
-
-    padding: Literal["valid", "same"] | None
-    activation: Literal["tanh", "linear"] | None
-    sample_rate: int | None
-    sources: tuple[str, ...] | None
-    residual: str | None
-    window_frames: int | None
-    stride: int | None
-
-
-def import_model(path: Path, name: str, cache: Cache, **options: Unpack[ImportOptions]) -> Record:
+def import_model(path: Path, name: str, cache: Cache, options: ImportOptions) -> Record:
     """Convert a checkpoint of any known format, or take one of ours, into the cache under a new name.
 
     What the options do not say, a sidecar may (see convert/sidecar.py).
@@ -172,17 +160,19 @@ def import_model(path: Path, name: str, cache: Cache, **options: Unpack[ImportOp
 
 
 def _import(path: Path, name: str, weights: Path, cache: Cache, options: ImportOptions) -> Record:
+    from waveunet_cli.importers.convert import import_checkpoint, refuse_unread
+    from waveunet_cli.importers.sidecar import read_sidecar
+
+    options = options.over(read_sidecar(path))
     if path.suffix == ".safetensors":
         from waveunet_cli.networks.checkpoint import load_checkpoint
 
+        refuse_unread(options, str(path), "a checkpoint of ours")
         config = load_checkpoint(path).config
         shutil.copyfile(path, weights)
         kind, notes = "safetensors", list[str]()
     else:
-        from waveunet_cli.importers import import_checkpoint, read_sidecar
-
-        given = {key: value for key, value in options.items() if value is not None}
-        converted = import_checkpoint(path, weights, **read_sidecar(path) | given)
+        converted = import_checkpoint(path, weights, options)
         config, kind, notes = converted.config, converted.format, converted.notes
     strange = [source for source in config.sources if not STEM.fullmatch(source)]
     if strange:
@@ -202,22 +192,20 @@ def _converted(paths: Sequence[Path], weights: Path, card: Card) -> tuple["Confi
         _require_same(config, card)
         shutil.copyfile(paths[0], weights)
         return config, ()
-    from waveunet_cli.importers import convert
+    from waveunet_cli.importers.convert import convert
 
-    converted = convert(
-        next((path for path in paths if path.suffix == ".index"), paths[0]),
-        padding=card.config.padding if card.config else "valid",
-        activation=card.config.activation if card.config else "tanh",
-        sample_rate=card.sample_rate,
-        sources=card.stems,
-        residual=card.residual,
-    )
-    config = converted.config
-    if card.config and isinstance(config, WaveUNetConfig):  # weights cannot tell the window of training
-        config = replace(config, window_frames=card.config.window_frames)
-    _require_same(config, card)
-    save_checkpoint(weights, config, converted.weights)
-    return config, converted.notes
+    options = ImportOptions(sample_rate=card.sample_rate, stems=card.stems, residual=card.residual)
+    if card.config:
+        options = replace(
+            options,
+            padding=card.config.padding,
+            activation=card.config.activation,
+            window_frames=card.config.window_frames,
+        )
+    converted = convert(next((path for path in paths if path.suffix == ".index"), paths[0]), options)
+    _require_same(converted.config, card)
+    save_checkpoint(weights, converted.config, converted.weights)
+    return converted.config, converted.notes
 
 
 def _require_same(config: "Config", card: Card) -> None:

@@ -1,28 +1,23 @@
-"""What a conversion is told and what it yields, and the few rules that all formats share."""
+"""What an importer is and what it yields, and the few rules that all formats share.
 
-from collections.abc import Iterable
+An importer is added in two places: its file in this folder, which ends in an Importer; and its name in the list of
+convert.py.
+"""
+
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
 from waveunet_cli.errors import CheckpointError
-from waveunet_cli.networks.checkpoint import Config
+from waveunet_cli.importers.options import ImportOptions
+from waveunet_cli.networks.family import Config
 from waveunet_cli.networks.wave_u_net.config import FOUR_STEMS, VOICE
 
-
-@dataclass(frozen=True)
-class Options:
-    """What the tensors of a checkpoint cannot tell; None stands for what the published models have."""
-
-    padding: Literal["valid", "same"] = "valid"
-    activation: Literal["tanh", "linear"] = "tanh"
-    sample_rate: int | None = None
-    sources: tuple[str, ...] | None = None
-    residual: str | None = None
-    window_frames: int | None = None  # output frames of a network that runs at its own window only
-    stride: int | None = None  # of the PyTorch port's learned resampling
+if TYPE_CHECKING:
+    from waveunet_cli.importers.foreign import Foreign
 
 
 @dataclass(frozen=True)
@@ -36,6 +31,22 @@ class Converted:
     weights: dict[str, Tensor]
     format: str
     notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Importer:
+    """How the checkpoints of one program are read.
+
+    format        what its checkpoints are called
+    options       the names of the fields of ImportOptions that it reads; any other that is given is refused
+    recognises    whether a checkpoint is one of its own
+    convert       the conversion; it raises CheckpointError for a damaged checkpoint or another network
+    """
+
+    format: str
+    options: frozenset[str]
+    recognises: "Callable[[Foreign], bool]"
+    convert: "Callable[[Foreign, ImportOptions], Converted]"
 
 
 def all_printable(names: Iterable[str]) -> bool:

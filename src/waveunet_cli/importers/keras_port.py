@@ -22,25 +22,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from waveunet_cli.errors import CheckpointError, ConfigError
-from waveunet_cli.importers.converted import Converted, Options, all_printable, listed, residual_of
+from waveunet_cli.importers.converted import Converted, Importer, all_printable, listed, residual_of
+from waveunet_cli.importers.foreign import Foreign
+from waveunet_cli.importers.options import ImportOptions
 from waveunet_cli.networks.keras_port import SLOPE, KerasPortConfig
 
+FORMAT = "Keras port"
 READER = Path(__file__).with_name("h5_reader.py")
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 Read = Callable[[str, str], NDArray[np.float32]]
 
 
-def recognises(path: Path) -> bool:
+def recognises(foreign: Foreign) -> bool:
     """Whether a file is HDF5."""
-    with path.open("rb") as file:
-        return file.read(len(SIGNATURE)) == SIGNATURE
+    return foreign.start.startswith(SIGNATURE)
 
 
-def convert(path: Path, options: Options) -> Converted:
+def convert(foreign: Foreign, options: ImportOptions) -> Converted:
     """The network and weights of a Keras file; the architecture is in its graph.
 
     Raises CheckpointError if the file is damaged, holds another network, or if h5py is not installed.
     """
+    path = foreign.path
     if find_spec("h5py") is None:
         raise CheckpointError(f"{path}: reading Keras files needs h5py; run: pip install h5py")
     stored = _stored(path)
@@ -67,9 +70,9 @@ def convert(path: Path, options: Options) -> Converted:
     notes = []
     if options.sample_rate is None:
         notes.append(f"sample rate {config.sample_rate} Hz is assumed, the port's")
-    if options.sources is None:
+    if options.stems is None:
         notes.append(f"stems {', '.join(config.sources)} are assumed, the port's order")
-    return Converted(config, weights, "Keras port", notes)
+    return Converted(config, weights, FORMAT, notes)
 
 
 def _stored(path: Path) -> dict[str, NDArray[Any]]:
@@ -91,11 +94,11 @@ def _unreadable(path: Path, reason: str) -> CheckpointError:
     )
 
 
-def _infer(layers: dict[str, Any], options: Options) -> KerasPortConfig:
+def _infer(layers: dict[str, Any], options: ImportOptions) -> KerasPortConfig:
     levels = sum(1 for name in layers if name.startswith("U_Down_Conv_"))
     pools = {name: layers[name]["config"] for name in layers if name.startswith(("U_Down_Pool_", "U_Down_Decimate_"))}
     factor = {int(name.rsplit("_", 1)[1]): pool["strides"][0] for name, pool in pools.items()}
-    sources = options.sources or KerasPortConfig.sources
+    sources = options.stems or KerasPortConfig.sources
     down = [layers[f"U_Down_Conv_{i}"]["config"] for i in range(levels)]
     bottleneck = layers["U_Bridge_Conv_0"]["config"]
     return KerasPortConfig(
@@ -200,3 +203,11 @@ def _weights(config: KerasPortConfig, layers: dict[str, Any], read: Read) -> Ite
         yield f"{ours}.bias", torch.from_numpy(bias.astype(np.float32))
     yield "output.weight", torch.from_numpy(np.ascontiguousarray(read("Stem_0", "kernel").transpose(2, 1, 0)))
     yield "output.bias", torch.from_numpy(read("Stem_0", "bias"))
+
+
+IMPORTER = Importer(
+    FORMAT,
+    frozenset({"sample_rate", "stems", "residual", "window_frames"}),
+    recognises,
+    convert,
+)

@@ -13,25 +13,30 @@ from pathlib import Path
 from torch import Tensor
 
 from waveunet_cli.errors import CheckpointError, ConfigError
-from waveunet_cli.importers.converted import Converted, Options, listed, residual_of
+from waveunet_cli.importers.converted import Converted, Importer, listed, residual_of
+from waveunet_cli.importers.foreign import Foreign
+from waveunet_cli.importers.options import ImportOptions
 from waveunet_cli.networks.mss import MSSConfig
 from waveunet_cli.networks.wave_u_net.config import VOICE
 
+FORMAT = "MSS_WaveUNet"
 DOWN = re.compile(r"net\.(\d+)\.net\.0\.(weight|bias)")
 UP = re.compile(r"net\.(\d+)\.conv\.0\.(weight|bias)")
 OUTPUT = re.compile(r"separation\.0\.(weight|bias)")
 
 
-def recognises(weights: dict[str, Tensor]) -> bool:
+def recognises(foreign: Foreign) -> bool:
     """Whether these are the weights of such a network."""
+    weights = foreign.state or {}
     return "net.0.net.0.weight" in weights and "separation.0.weight" in weights
 
 
-def convert(weights: dict[str, Tensor], where: Path, options: Options) -> Converted:
+def convert(foreign: Foreign, options: ImportOptions) -> Converted:
     """The network of a state dict, its architecture inferred from the tensors.
 
     Raises CheckpointError if the tensors are not such a network's.
     """
+    weights, where = foreign.state or {}, foreign.path
     named: dict[str, Tensor] = {}
     unknown = []
     bottleneck = len({match[1] for name in weights if (match := DOWN.fullmatch(name))}) - 1
@@ -50,7 +55,7 @@ def convert(weights: dict[str, Tensor], where: Path, options: Options) -> Conver
             "convolution a block, can be converted"
         )
     try:
-        sources = options.sources or _sources(named["output.weight"].shape[0], where)
+        sources = options.stems or _sources(named["output.weight"].shape[0], where)
         config = MSSConfig(
             sources=sources,
             sample_rate=options.sample_rate or MSSConfig.sample_rate,
@@ -70,9 +75,9 @@ def convert(weights: dict[str, Tensor], where: Path, options: Options) -> Conver
     notes = [f"windows of {config.window_frames} frames are assumed, as in the published program"]
     if options.sample_rate is None:
         notes.append(f"sample rate {config.sample_rate} Hz is assumed, as in the published program")
-    if options.sources is None:
+    if options.stems is None:
         notes.append(f"stems {', '.join(config.sources)} are assumed from the number of outputs")
-    return Converted(config, named, "MSS_WaveUNet", notes)
+    return Converted(config, named, FORMAT, notes)
 
 
 def _sources(outputs: int, where: Path) -> tuple[str, ...]:
@@ -80,3 +85,11 @@ def _sources(outputs: int, where: Path) -> tuple[str, ...]:
         if len(names) == outputs:
             return names
     raise CheckpointError(f"{where}: the network predicts {outputs} sources; give their names with --stems")
+
+
+IMPORTER = Importer(
+    FORMAT,
+    frozenset({"sample_rate", "stems", "residual", "window_frames"}),
+    recognises,
+    convert,
+)

@@ -11,24 +11,28 @@ import torch
 from torch import Tensor
 
 from waveunet_cli.errors import CheckpointError, ConfigError
-from waveunet_cli.importers.converted import Converted, Options, residual_of
+from waveunet_cli.importers.converted import Converted, Importer, residual_of
+from waveunet_cli.importers.foreign import Foreign
+from waveunet_cli.importers.options import ImportOptions
 from waveunet_cli.networks.pytorch_port import PyTorchPortConfig, sinc_kernel
 from waveunet_cli.networks.wave_u_net.config import FOUR_STEMS
 
+FORMAT = "PyTorch port"
 DEFAULT_STRIDE = 4
 LARGEST_STRIDE = 32
 
 
-def recognises(weights: dict[str, Tensor]) -> bool:
+def recognises(foreign: Foreign) -> bool:
     """Whether these are the weights of such a network."""
-    return any(name.startswith("waveunets.") for name in weights)
+    return any(name.startswith("waveunets.") for name in foreign.state or ())
 
 
-def convert(weights: dict[str, Tensor], where: Path, options: Options) -> Converted:
+def convert(foreign: Foreign, options: ImportOptions) -> Converted:
     """The network of a state dict, its architecture inferred from the tensors; the weights stay as they are.
 
     Raises CheckpointError if the tensors are not such a network's.
     """
+    weights, where = foreign.state or {}, foreign.path
     notes: list[str] = []
     names = list(dict.fromkeys(name.split(".")[1] for name in weights if name.startswith("waveunets.")))
     prefix = f"waveunets.{names[0]}"
@@ -69,23 +73,23 @@ def convert(weights: dict[str, Tensor], where: Path, options: Options) -> Conver
         notes.append(f"sample rate {config.sample_rate} Hz is assumed, the port's default")
     if options.window_frames is None:
         notes.append("windows of 2 s are assumed, the port's default")
-    return Converted(config, weights, "PyTorch port", notes)
+    return Converted(config, weights, FORMAT, notes)
 
 
-def _sources(names: list[str], outputs: int, where: Path, options: Options, notes: list[str]) -> tuple[str, ...]:
+def _sources(names: list[str], outputs: int, where: Path, options: ImportOptions, notes: list[str]) -> tuple[str, ...]:
     if names != ["ALL"]:
-        if options.sources is not None and sorted(options.sources) != sorted(names):
+        if options.stems is not None and sorted(options.stems) != sorted(names):
             raise CheckpointError(f"{where}: its networks are named {', '.join(names)}; --stems can't rename them")
         return tuple(names)
-    if options.sources is None and outputs == len(FOUR_STEMS):
+    if options.stems is None and outputs == len(FOUR_STEMS):
         notes.append(f"stems {', '.join(FOUR_STEMS)} are assumed, the port's default")
         return FOUR_STEMS
-    if options.sources is None or len(options.sources) != outputs:
+    if options.stems is None or len(options.stems) != outputs:
         raise CheckpointError(f"{where}: the network predicts {outputs} sources; give their names with --stems")
-    return options.sources
+    return options.stems
 
 
-def _stride(fixed: Tensor | None, where: Path, options: Options, notes: list[str]) -> int:
+def _stride(fixed: Tensor | None, where: Path, options: ImportOptions, notes: list[str]) -> int:
     """The stride that a fixed filter was designed for; a learned one cannot tell."""
     if fixed is None:
         if options.stride is None:
@@ -94,6 +98,8 @@ def _stride(fixed: Tensor | None, where: Path, options: Options, notes: list[str
     for stride in range(2, LARGEST_STRIDE + 1):
         expected = sinc_kernel(stride)
         if fixed.shape[-1:] == expected.shape and torch.allclose(fixed, expected.expand_as(fixed), atol=1e-5):
+            if options.stride not in (None, stride):
+                raise CheckpointError(f"{where}: its resampling filter is for a stride of {stride}; leave --stride out")
             return stride
     raise CheckpointError(f"{where}: its resampling filter is none of the port's; the checkpoint is damaged")
 
@@ -102,3 +108,11 @@ def _norm(weights: dict[str, Tensor]) -> Literal["group", "batch", "none"]:
     if any(name.endswith(".norm.running_mean") for name in weights):
         return "batch"
     return "group" if any(name.endswith(".norm.weight") for name in weights) else "none"
+
+
+IMPORTER = Importer(
+    FORMAT,
+    frozenset({"sample_rate", "stems", "residual", "window_frames", "stride"}),
+    recognises,
+    convert,
+)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from waveunet_cli.errors import ConfigError
-from waveunet_cli.importers.tf1 import find_prefix
+from waveunet_cli.importers.options import ImportOptions
+from waveunet_cli.importers.tensorflow_bundle import find_prefix
 
 
 def _is_count(value: Any) -> bool:
@@ -36,15 +37,15 @@ _FITS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def read_sidecar(checkpoint: Path) -> dict[str, Any]:
-    """The options beside a checkpoint, given in any way that `convert` knows and named as there; {} without a sidecar.
+def read_sidecar(checkpoint: Path) -> ImportOptions:
+    """The options that stand beside a checkpoint; none without a sidecar.
 
     Raises ConfigError for a sidecar that is no TOML or says what no option says.
     """
     checkpoint = find_prefix(checkpoint) or checkpoint
     path = checkpoint.with_name(f"{checkpoint.name}.waveunet.toml")
     if not path.is_file():
-        return {}
+        return ImportOptions()
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -52,6 +53,5 @@ def read_sidecar(checkpoint: Path) -> dict[str, Any]:
     for key, value in table.items():
         if key not in _FITS or not _FITS[key](value):
             raise ConfigError(f"{path}: {key!r}: {value!r} is no option of an import; known are {', '.join(_FITS)}")
-    if "stems" in table:
-        table["sources"] = tuple(table.pop("stems"))
-    return table
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    return ImportOptions(**given)

@@ -12,11 +12,9 @@ from waveunet_cli.errors import CheckpointError
 from waveunet_cli.importers.converted import all_printable, listed
 
 
-def is_torch_file(path: Path) -> bool:
-    """Whether a file is an archive or a pickle, the two forms that `torch.save` ever wrote."""
-    with path.open("rb") as file:
-        start = file.read(4)
-    return start == b"PK\x03\x04" or start[:1] == b"\x80"
+def is_torch_file(start: bytes) -> bool:
+    """Whether a file that starts so is an archive or a pickle, the two forms that `torch.save` ever wrote."""
+    return start[:4] == b"PK\x03\x04" or start[:1] == b"\x80"
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from waveunet_cli.errors import DeviceError, WaveUNetError
 from waveunet_cli.library.lanes import Space, StoppedError, Waiting, errno_of, persistently
 from waveunet_cli.library.ledger import Ledger
 from waveunet_cli.library.song import Overwrite, Separated, Song, Target, separate_song
-from waveunet_cli.networks.checkpoint import Model
+from waveunet_cli.networks.family import Model
 from waveunet_cli.separator import Separator
 
 POLL_SECONDS = 1.0

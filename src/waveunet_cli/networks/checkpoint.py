@@ -7,10 +7,9 @@ that came after a family's first checkpoints (metadata "later") may be missing, 
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from importlib import import_module
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,49 +18,7 @@ from torch import Tensor, nn
 
 from waveunet_cli.errors import CheckpointError, ConfigError
 from waveunet_cli.files import whole_file
-from waveunet_cli.networks.geometry import Window
-
-
-class Config(Protocol):
-    """What every family's frozen dataclass offers."""
-
-    @property
-    def sources(self) -> tuple[str, ...]: ...
-    @property
-    def sample_rate(self) -> int: ...
-    @property
-    def channels(self) -> int: ...
-    @property
-    def residual(self) -> str: ...
-    @property
-    def additive(self) -> bool: ...
-    def window(self, min_hop_frames: int | None = None) -> Window: ...
-
-
-# family: (module, configuration, network); imported only when such a checkpoint is met
-FAMILIES = {
-    "wave-u-net": ("waveunet_cli.networks.wave_u_net.network", "WaveUNetConfig", "WaveUNet"),
-    "pytorch-port": ("waveunet_cli.networks.pytorch_port", "PyTorchPortConfig", "PyTorchPort"),
-    "keras-port": ("waveunet_cli.networks.keras_port", "KerasPortConfig", "KerasPort"),
-    "mss-wave-u-net": ("waveunet_cli.networks.mss", "MSSConfig", "MSSNetwork"),
-    "spectrogram-u-net": ("waveunet_cli.networks.spectrogram_u_net", "SpectrogramUNetConfig", "SpectrogramUNet"),
-}
-
-
-@dataclass(frozen=True)
-class Model:
-    """A network ready to separate: `network` is a module (B, C, t) → (B, S, C, t − 2·context) in eval mode."""
-
-    name: str
-    config: Config
-    network: nn.Module
-
-
-def build_network(config: Config) -> nn.Module:
-    """The network of a configuration of any family, with random weights."""
-    module, _, network = FAMILIES[_family_of(config)]
-    built: nn.Module = getattr(import_module(module), network)(config)
-    return built.eval()
+from waveunet_cli.networks.family import FAMILIES, Config, Model, build_network, config_class, family_of
 
 
 def save_checkpoint(
@@ -136,7 +93,7 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) 
 
 def config_to_json(config: Config) -> str:
     """A configuration as one line of JSON, its family first."""
-    return json.dumps({"family": _family_of(config), **stated_fields(config)})
+    return json.dumps({"family": family_of(config), **stated_fields(config)})
 
 
 def stated_fields(config: Config) -> dict[str, Any]:
@@ -150,14 +107,13 @@ def config_from_json(text: str, where: str) -> Config:
     """The configuration that `config_to_json` wrote; raises CheckpointError for anything else."""
     try:
         values: dict[str, Any] = dict(json.loads(text))
-        module, dataclass_name, _ = FAMILIES[values.pop("family")]
-    except (ValueError, TypeError, KeyError) as error:
+        known = config_class(values.pop("family"))
+    except (ValueError, TypeError, KeyError, ConfigError) as error:
         raise CheckpointError(
             f"{where}: unknown network family or unreadable configuration ({error}); "
             f"known families: {', '.join(FAMILIES)}; update waveunet or convert the checkpoint again"
         ) from error
-    known = getattr(import_module(module), dataclass_name)
-    names = {field.name for field in fields(known)}
+    names = {field.name for field in fields(known)}  # type: ignore[arg-type]
     missing = names - values.keys() - _later(known).keys()
     if missing or values.keys() - names:
         raise CheckpointError(
@@ -178,10 +134,3 @@ def _later(known: type) -> dict[str, Any]:
 
 def _frozen(value: Any) -> Any:
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
-
-
-def _family_of(config: Config) -> str:
-    for family, (_, dataclass_name, _) in FAMILIES.items():
-        if type(config).__name__ == dataclass_name:
-            return family
-    raise ConfigError(f"no network is known for {type(config).__name__}; known families: {', '.join(FAMILIES)}")

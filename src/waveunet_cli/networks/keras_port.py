@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
 from operator import mul
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,7 @@ class KerasPortConfig:
     Raises ConfigError for a combination that cannot exist.
     """
 
+    family: ClassVar[str] = "keras-port"
     sources: tuple[str, ...] = ("vocals", "accompaniment")
     sample_rate: int = 16_000
     channels: int = 2

@@ -6,6 +6,7 @@ position j·(n − 1)/(2n − 1)), so samples depend on the window; upsampled fe
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,7 @@ class MSSConfig:
     Raises ConfigError for a combination that cannot exist.
     """
 
+    family: ClassVar[str] = "mss-wave-u-net"
     sources: tuple[str, ...] = ("drums", "bass", "other", "vocals")
     sample_rate: int = 22_050
     levels: int = 12

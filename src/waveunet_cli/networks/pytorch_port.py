@@ -12,7 +12,7 @@ The bottleneck loses k − 1. The window is the smallest whose output has at lea
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,7 @@ class PyTorchPortConfig:
     Raises ConfigError for a combination that cannot exist.
     """
 
+    family: ClassVar[str] = "pytorch-port"
     sources: tuple[str, ...] = FOUR_STEMS
     sample_rate: int = 44_100
     channels: int = 2

@@ -12,7 +12,7 @@ last n − h samples, the context. Convolutions are zero-padded, so samples depe
 """
 
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +44,7 @@ class SpectrogramUNetConfig:
     Raises ConfigError for a combination that cannot exist.
     """
 
+    family: ClassVar[str] = "spectrogram-u-net"
     sources: tuple[str, ...] = VOICE
     sample_rate: int = 8192
     channels: int = 1

@@ -7,7 +7,7 @@ from typing import Self
 from torch import Tensor
 
 from waveunet_cli.errors import ConfigError
-from waveunet_cli.networks.checkpoint import Config
+from waveunet_cli.networks.family import Config
 
 
 @dataclass(frozen=True)

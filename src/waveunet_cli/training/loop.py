@@ -19,7 +19,8 @@ from torch.func import functional_call
 
 from waveunet_cli.datasets.tracks import Track, find_tracks
 from waveunet_cli.errors import CheckpointError, ConfigError, WaveUNetError
-from waveunet_cli.networks.checkpoint import Config, build_network, load_checkpoint, load_weights, save_checkpoint
+from waveunet_cli.networks.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from waveunet_cli.networks.family import Config, build_network
 from waveunet_cli.training import schedule
 from waveunet_cli.training.loss import LOSSES, OF_MAGNITUDES
 from waveunet_cli.training.mixing import Mixer, Pool, windows

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from waveunet_cli.datasets.tracks import Reader, Track, sum_of
 from waveunet_cli.errors import ConfigError
-from waveunet_cli.networks.checkpoint import Config
+from waveunet_cli.networks.family import Config
 from waveunet_cli.training import augment
 from waveunet_cli.training.recipe import Augmentation
 

@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from waveunet_cli.datasets.tracks import Data
 from waveunet_cli.errors import ConfigError
-from waveunet_cli.networks.checkpoint import Config
+from waveunet_cli.networks.family import Config
 from waveunet_cli.networks.keras_port import KerasPortConfig
 from waveunet_cli.networks.spectrogram_u_net import U7
 from waveunet_cli.networks.wave_u_net.config import VARIANTS

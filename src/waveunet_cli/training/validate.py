@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from waveunet_cli.datasets.tracks import Reader, Track
-from waveunet_cli.networks.checkpoint import Config
+from waveunet_cli.networks.family import Config
 from waveunet_cli.training.loss import Loss
 from waveunet_cli.training.network import Trainable
 

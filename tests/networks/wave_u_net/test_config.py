@@ -7,7 +7,7 @@ import pytest
 
 from small_models import TINY
 from waveunet_cli.errors import ConfigError
-from waveunet_cli.networks.checkpoint import Model, build_network
+from waveunet_cli.networks.family import Model, build_network
 from waveunet_cli.networks.wave_u_net.config import (
     FOUR_STEMS,
     M1,

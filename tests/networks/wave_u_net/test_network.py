@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from small_models import TINY, VALID, network_of
-from waveunet_cli.networks.checkpoint import build_network
+from waveunet_cli.networks.family import build_network
 from waveunet_cli.networks.wave_u_net.config import M4, M5
 from waveunet_cli.networks.wave_u_net.network import crop
 

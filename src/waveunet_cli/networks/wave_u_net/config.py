@@ -5,7 +5,7 @@ Separation", ISMIR 2018, sections 3 and 4 (table 2 lists the variants).
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.networks.geometry import Window, masked_window, same_window, valid_window
@@ -48,6 +48,7 @@ class WaveUNetConfig:
     Raises ConfigError for a combination that cannot exist.
     """
 
+    family: ClassVar[str] = "wave-u-net"
     sources: tuple[str, ...] = VOICE
     sample_rate: int = 22_050
     channels: int = 1
