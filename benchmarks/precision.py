@@ -48,8 +48,8 @@ def main() -> None:
 
 def _emulated(name: str) -> Separator:
     separator = Separator(name, "cpu", "float32")
-    network = separator._carried
-    assert network is not None
+    network = separator._engine
+    assert isinstance(network, carried.CarriedNetwork)
     kernels = [*network._down, *(kernel for up in network._up for kernel in (up.even, up.odd, up.skip))]
     for kernel in kernels:
         kernel.parts = None  # bfloat16 does without

@@ -24,8 +24,7 @@ VALID = [
 MASKED = [
     replace(TINY, output="masked"),
     replace(TINY, output="masked", levels=3, upsampling="learned", channels=2, sources=FOUR, residual="other"),
-    replace(TINY, output="masked", mask_exponent=1.5),
-    replace(TINY, output="masked", mask_exponent=1.5, mask_spread=3, channels=2),
+    replace(TINY, output="masked", channels=2),
 ]
 
 
@@ -56,6 +55,9 @@ class Windowed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x)
+
+    def estimates(self, x: Tensor) -> Tensor:
+        return self.network.estimates(x)
 
 
 @dataclass(frozen=True)

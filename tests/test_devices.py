@@ -1,15 +1,18 @@
 """Where a network may run, and what happens when memory runs out there."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from small_models import TINY, VALID, network_of
+from small_models import TINY, VALID, model_of, network_of
 from waveunet_cli import devices
 from waveunet_cli.devices import Placement, choose_placement
 from waveunet_cli.errors import DeviceError
+from waveunet_cli.networks.geometry import Window
+from waveunet_cli.streaming.engine import new_engine
 from waveunet_cli.streaming.frugal import FrugalNetwork
 from waveunet_cli.streaming.windows import WindowedStream
 
@@ -92,7 +95,11 @@ class Limited(nn.Module):
 def frugal(network, room_frames, hop, placement=ON_CPU):
     said = []
     limited = Limited(network, room_frames)
-    return FrugalNetwork(limited, network.config.window(hop), placement, said.append), limited, said
+    return (
+        FrugalNetwork(limited, network.config.window(hop), placement, lambda event: said.append(event.text)),
+        limited,
+        said,
+    )
 
 
 @pytest.mark.parametrize("config", VALID[:4], ids=str)
@@ -154,7 +161,7 @@ def test_the_cpu_takes_over_only_where_the_device_was_auto():
             return network(x)
 
     leaving = Placement(CPU, torch.bfloat16, may_leave=True)
-    run = FrugalNetwork(TooSmall(), window, leaving, said.append)
+    run = FrugalNetwork(TooSmall(), window, leaving, lambda event: said.append(event.text))
     torch.testing.assert_close(run(x)[..., : window.hop], expected, atol=1e-5, rtol=0)
     assert said[-1] == "cpu: out of memory even for one window, going on with the CPU"
     torch.testing.assert_close(run(x)[..., : window.hop], expected, atol=1e-5, rtol=0)
@@ -182,11 +189,41 @@ def test_convolutions_run_in_the_precision_asked_for(dtype):
             seen.append((torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()))
             return torch.nn.functional.conv1d(x, torch.ones(1, 1, 3))[:, None]
 
-    run = FrugalNetwork(Spy(), TINY.window(4), Placement(CPU, dtype, may_leave=False), lambda text: None)
+    run = FrugalNetwork(Spy(), TINY.window(4), Placement(CPU, dtype, may_leave=False), lambda event: None)
     y = run(torch.full((1, 1, 8), 1.001))
     assert y.dtype == torch.float32
     assert seen == [(dtype != torch.float32, False)]
     assert bool(((y - 3.003).abs() < 1e-6).all()) == (dtype == torch.float32)
+
+
+class OnlyOnTheCPU(nn.Module):
+    """Has no memory on any other device."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x):
+        if self.weight.device != CPU:
+            raise torch.OutOfMemoryError
+        return (x * self.weight)[:, None]
+
+
+def test_the_cpu_gets_the_weights_and_the_model_stays_where_it_was(monkeypatch):
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # it does not know this device
+    model = OnlyOnTheCPU()
+    window = Window(context=0, output=8, hop=8)
+    leaving = Placement(torch.device("meta"), torch.float32, may_leave=True)
+    run = FrugalNetwork(model, window, leaving, lambda event: None)
+    assert model.weight.device == CPU  # others may be using it
+    torch.testing.assert_close(run(torch.ones(1, 1, 8)), torch.full((1, 1, 1, 8), 2.0))
+
+
+def test_separators_that_share_a_model_do_not_move_it():
+    model = model_of(TINY)
+    elsewhere = Placement(torch.device("meta"), torch.float32, may_leave=False)
+    new_engine(model, elsewhere, None, print)
+    assert {parameter.device for parameter in model.network.parameters()} == {CPU}
 
 
 @pytest.mark.gpu
@@ -196,5 +233,5 @@ def test_on_a_gpu():
     x = torch.randn(2, 2, window.input)
     with torch.no_grad():
         expected = network(x)
-    run = FrugalNetwork(network, window, choose_placement("cuda", "float32"), lambda text: None)
+    run = FrugalNetwork(network, window, choose_placement("cuda", "float32"), lambda event: None)
     torch.testing.assert_close(run(x), expected, atol=2e-3, rtol=0)

@@ -1,5 +1,6 @@
 """A song through the whole data path: as many frames, the channels it had, and stems that sum to it."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from small_models import FOUR, TINY, VALID, Windowed, identity, model_of
-from waveunet_cli import separator as separate
 from waveunet_cli.devices import Placement
 from waveunet_cli.errors import AudioReadError, AudioWriteError, ConfigError, DeviceError
-from waveunet_cli.library.song import Target
 from waveunet_cli.networks.family import Model
 from waveunet_cli.separator import Separator
+from waveunet_cli.streaming import engine
 from waveunet_cli.streaming.channels import ChannelLayout
 from waveunet_cli.streaming.stems import StemSelection
 
@@ -100,8 +100,7 @@ def test_windows_and_carried_layers_agree(config, batch):
     song = noise(3000, 3)
     carried = separator(model).separate(song, 44_100)
     windowed = separator(replace(model, network=Windowed(model.network)), segment_seconds=0.01)
-    assert windowed._carried is None
-    windowed._batch = batch
+    windowed._engine = replace(windowed._engine, batch=batch)
     for stem, audio in windowed.separate(song, 44_100).items():
         np.testing.assert_allclose(audio, carried[stem], atol=1e-5)
 
@@ -163,13 +162,13 @@ def test_a_resampled_identity_stays_in_place():
 # --- what stems were made with
 
 
-def test_what_was_made_before_there_were_towers_is_not_made_again(tmp_path):
+def test_the_hash_of_a_model_is_that_of_older_releases():
     model = model_of(TINY)
     with torch.no_grad():
         for parameter in model.network.parameters():
             parameter.zero_()
-    request = Separator(model, "cpu", "float32").request(Target(tmp_path))
-    assert request.model_sha256 == "b518c3295fc68271b40b5fe03ee9cc1f00332c92c193c13a265496a79a470841"
+    made = Separator(model, "cpu", "float32")
+    assert made.model_sha256 == "b518c3295fc68271b40b5fe03ee9cc1f00332c92c193c13a265496a79a470841"
 
 
 # --- channels
@@ -314,8 +313,41 @@ def test_settings_that_cannot_be(options):
 
 @pytest.mark.parametrize("shape", [(), (10, 0), (10, 2, 2)])
 def test_arrays_that_are_no_mixture(shape):
-    with pytest.raises(ConfigError, match=r"\(frames, channels\).* or \(frames,\), found"):
+    with pytest.raises(ConfigError, match=r"\(frames, channels\) or \(frames,\), found"):
         separator().separate(np.zeros(shape, np.float32), 8000)
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        (np.zeros((10, 2), np.int16), "samples are floats within ±1, found int16"),
+        (np.zeros(10, np.float32), r"is \(frames, channels\), found \(10,\)"),
+        (np.full((10, 2), np.nan, np.float32), "NaN or infinite"),
+        (np.zeros((10, 1), np.float32), "has 1 channels, those before 2"),
+    ],
+    ids=str,
+)
+def test_a_stream_refuses_what_an_array_may_not_hold(block, message):
+    good = np.zeros((10, 2), np.float32)
+    with pytest.raises(ConfigError, match=message):
+        list(separator().stream([good, block], 8000))
+
+
+def test_a_song_that_ends_before_it_begins_has_no_frames():
+    assert {stem: audio.shape for stem, audio in separator().song(8000, 2).flush().items()} == dict.fromkeys(
+        separator().stems, (0, 2)
+    )
+
+
+def test_an_array_is_separated_in_little_more_than_its_stems_need():
+    song = noise(2_000_000)
+    run = separator()
+    run.separate(song[:1000], 8000)  # what is made once
+    tracemalloc.start()  # numpy tells it; torch's blocks are as short for any song
+    run.separate(song, 8000)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < (len(run.stems) + 0.5) * song.nbytes
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -353,7 +385,7 @@ def files(folder):
 
 
 def test_progress_reaches_the_end(song, tmp_path, monkeypatch):
-    monkeypatch.setattr(separate, "READ_FRAMES", 3000)
+    monkeypatch.setattr("waveunet_cli.library.song.READ_FRAMES", 3000)
     said = []
     done = separator(segment_seconds=0.1).separate_file(song, tmp_path, progress=lambda *args: said.append(args))
     assert len(said) > 5
@@ -364,7 +396,7 @@ def test_progress_reaches_the_end(song, tmp_path, monkeypatch):
 
 def test_blocks_of_a_file_do_not_show(song, tmp_path, monkeypatch):
     expected = separator().separate(soundfile.read(song, dtype="float32", always_2d=True)[0], 8000)
-    monkeypatch.setattr(separate, "READ_FRAMES", 777)
+    monkeypatch.setattr("waveunet_cli.library.song.READ_FRAMES", 777)
     done = separator(segment_seconds=0.01).separate_file(song, tmp_path, subtype="FLOAT")
     for stem, path in done.stems.items():
         np.testing.assert_allclose(soundfile.read(path, dtype="float32")[0], expected[stem], atol=1e-5)
@@ -391,7 +423,7 @@ def test_skipping_and_overwriting(song, tmp_path):
     assert run.separate_file(song, tmp_path).skipped
     fresh = separator()
     assert fresh.separate_file(song, tmp_path).skipped
-    assert "_carried" not in vars(fresh)  # no kernels were folded for nothing
+    assert "_engine" not in vars(fresh)  # no kernels were folded for nothing
 
 
 def test_a_song_is_never_overwritten_by_its_stem(song, tmp_path):
@@ -404,7 +436,7 @@ def test_a_song_is_never_overwritten_by_its_stem(song, tmp_path):
 
 
 def test_a_failure_inside_the_network_leaves_nothing(song, tmp_path, monkeypatch):
-    monkeypatch.setattr(separate, "READ_FRAMES", 3000)
+    monkeypatch.setattr("waveunet_cli.library.song.READ_FRAMES", 3000)
     before = files(tmp_path)
     for error, seen in (
         (KeyboardInterrupt, KeyboardInterrupt),
@@ -442,7 +474,7 @@ def test_a_full_disk_is_noticed_before_computing(song, tmp_path, monkeypatch):
 
 
 def test_a_bad_sample_late_in_a_file_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(separate, "READ_FRAMES", 1000)
+    monkeypatch.setattr("waveunet_cli.library.song.READ_FRAMES", 1000)
     samples = noise(5000)
     samples[4000] = np.nan
     soundfile.write(tmp_path / "song.wav", samples, 8000, "FLOAT")
@@ -458,15 +490,12 @@ def test_a_name_too_long_is_one_line(song, tmp_path):
 
 
 def test_the_gpu_defaults(monkeypatch):
-    monkeypatch.setattr(separate, "FrugalNetwork", lambda network, window, placement, report: (window, placement))
-    monkeypatch.setattr(
-        separate, "place", lambda *args: Placement(torch.device("cuda"), torch.bfloat16, may_leave=True)
-    )
-    run = separator(replace(LOW, sample_rate=44_100))
-    assert run._carried is None
-    assert run._batch == separate.GPU_BATCH
-    assert run._window.hop >= 8 * 44_100
-    assert str(run.placement) == "cuda, bfloat16"
+    monkeypatch.setattr(engine, "FrugalNetwork", lambda network, window, placement, on_event: None)
+    on_gpu = Placement(torch.device("cuda"), torch.bfloat16, may_leave=True)
+    found = engine.new_engine(model_of(replace(LOW, sample_rate=44_100)), on_gpu, None, print)
+    assert found.batch == engine.GPU_BATCH
+    assert found.window.hop >= 8 * 44_100
+    assert str(on_gpu) == "cuda, bfloat16"
 
 
 # --- plans

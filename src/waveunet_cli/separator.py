@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -15,25 +14,18 @@ import torch
 from waveunet_cli.audio import Clip
 from waveunet_cli.devices import choose_placement
 from waveunet_cli.errors import ConfigError, DeviceError
+from waveunet_cli.events import Event
 from waveunet_cli.hub import load_model
 from waveunet_cli.library.find import require_distinct
 from waveunet_cli.library.names import TEMPLATE
 from waveunet_cli.library.song import Overwrite, Separated, Song, Target, outputs_of, separate_song
 from waveunet_cli.networks.checkpoint import stated_fields
 from waveunet_cli.networks.family import Config, Model
-from waveunet_cli.networks.wave_u_net.carried import BLOCK_FRAMES, CarriedNetwork
-from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
-from waveunet_cli.networks.wave_u_net.network import WaveUNet
 from waveunet_cli.streaming.channels import ChannelLayout
-from waveunet_cli.streaming.frugal import FrugalNetwork
-from waveunet_cli.streaming.gate import GatedStream
-from waveunet_cli.streaming.masks import MaskedStream
-from waveunet_cli.streaming.song import Audio, SongStream
+from waveunet_cli.streaming.engine import new_engine
+from waveunet_cli.streaming.song import BLOCK_FRAMES, Audio, Engine, SongStream, open_stream
 from waveunet_cli.streaming.stems import StemSelection
-from waveunet_cli.streaming.windows import Stream, WindowedStream
 
-GPU_WINDOW_SECONDS = 8.0
-GPU_BATCH = 4
 MAX_SEGMENT_SECONDS = 600
 MAX_CHANNELS = 64  # of an array; more are frames in the wrong place
 
@@ -48,7 +40,7 @@ class Separator:
     stems            the stems to return, by default all the model has
     two_stems        instead: this stem and no_<stem>, the mixture minus it
     stereo           return two channels also for a mono mixture
-    report           called with a line of text when memory runs short and the plan changes
+    on_event         called with a Note when memory runs short, and the network goes on with less
 
     Raises ModelNotFoundError, CheckpointError, DeviceError, and ConfigError for stems the model lacks.
     """
@@ -63,7 +55,7 @@ class Separator:
         stems: Sequence[str] | None = None,
         two_stems: str | None = None,
         stereo: bool = False,
-        report: Callable[[str], None] = lambda message: None,
+        on_event: Callable[[Event], None] = lambda event: None,
     ) -> None:
         if segment_seconds is not None and not 0 < segment_seconds <= MAX_SEGMENT_SECONDS:
             raise ConfigError(
@@ -71,29 +63,20 @@ class Separator:
                 "leave it out for the default"
             )
         self.placement = choose_placement(device, precision)
-        self.settings = {"two_stems": two_stems, "stereo": stereo, "precision": precision}
-        self._networks = ThreadPoolExecutor(1, "network")  # one at a time; songs side by side take turns
+        dtype = str(self.placement.dtype).removeprefix("torch.")
+        self.settings = {"two_stems": two_stems, "stereo": stereo, "precision": dtype}
         self.model = model if isinstance(model, Model) else load_model(model)
-        config, network = self.model.config, self.model.network
-        self._plan = StemSelection.of(config, stems, two_stems)
+        self._selection = StemSelection.of(self.model.config, stems, two_stems)
         self._stereo = stereo
-        on_cpu = self.placement.device.type == "cpu"
+        self._segment_seconds = segment_seconds
+        self._on_event = on_event
+        self._networks = ThreadPoolExecutor(1, "network")  # one at a time; songs side by side take turns
         self._folding = threading.Lock()
-        self._block: int | None = None
-        if on_cpu and isinstance(network, WaveUNet) and network.config.padding == "valid":
-            self._block = BLOCK_FRAMES if segment_seconds is None else round(segment_seconds * config.sample_rate)
-            return
-        if segment_seconds is None and not on_cpu:
-            segment_seconds = GPU_WINDOW_SECONDS
-        hop = None if segment_seconds is None else max(1, round(segment_seconds * config.sample_rate))
-        self._window = config.window(hop)
-        self._batch = 1 if on_cpu else GPU_BATCH
-        self._frugal = FrugalNetwork(network, self._window, self.placement, report)
 
     @property
     def stems(self) -> tuple[str, ...]:
         """The names of the stems this separator returns."""
-        return self._plan.stems
+        return self._selection.stems
 
     def separate(self, mixture: Audio, sample_rate: int) -> dict[str, Audio]:
         """Separate an array, (frames, channels) or (frames,), into stems of the same shape, float32.
@@ -101,21 +84,16 @@ class Separator:
         Raises ConfigError for an array of another shape, of integers, or with NaN or infinite samples.
         """
         mixture = np.asarray(mixture)
-        if mixture.ndim not in (1, 2) or (mixture.ndim == 2 and not 1 <= mixture.shape[1] <= MAX_CHANNELS):
-            raise ConfigError(
-                f"a mixture is (frames, channels), with at most {MAX_CHANNELS} channels, or (frames,), "
-                f"found {mixture.shape}; transpose it if its channels come first"
-            )
-        if not np.issubdtype(mixture.dtype, np.floating):
-            raise ConfigError(
-                f"a mixture's samples are floats within ±1, found {mixture.dtype}; divide them by their full scale"
-            )
-        mixture = mixture.astype(np.float32, copy=False)
-        if not np.isfinite(mixture).all():
-            raise ConfigError("the mixture holds NaN or infinite samples; repair it first")
-        columns = mixture if mixture.ndim == 2 else mixture[:, None]
-        parts = list(self.stream([columns], sample_rate))
-        stems = {stem: np.concatenate([part[stem] for part in parts]) for stem in self.stems}
+        columns = mixture[:, None] if mixture.ndim == 1 else mixture
+        _require_audio(columns, "(frames, channels) or (frames,)")
+        frames, channels = columns.shape[0], self.channels(columns.shape[1])
+        stems = {stem: np.empty((frames, channels), np.float32) for stem in self.stems}
+        blocks = (columns[start : start + BLOCK_FRAMES] for start in range(0, max(1, frames), BLOCK_FRAMES))
+        done = 0
+        for part in self.stream(blocks, sample_rate):
+            for stem, audio in part.items():
+                stems[stem][done : done + len(audio)] = audio
+            done += len(audio)
         if mixture.ndim == 1 and not self._stereo:
             return {stem: audio[:, 0] for stem, audio in stems.items()}
         return stems
@@ -123,21 +101,30 @@ class Separator:
     def stream(self, blocks: Iterable[Audio], sample_rate: int) -> Iterator[dict[str, Audio]]:
         """Separate blocks (frames, channels) as they come; yields blocks of every stem, as many frames in all.
 
-        Never rescales. Blocks of stems may be shorter or longer than those of the mixture, and empty.
+        Never rescales. Blocks of stems may be shorter or longer than those of the mixture, and empty. Raises
+        ConfigError for a block that `separate` would refuse, and for one with another number of channels.
         """
         song: SongStream | None = None
+        channels = 0
         for block in blocks:
-            song = song or self.song(sample_rate, block.shape[1])
+            _require_audio(block)
+            if song is None:
+                channels = block.shape[1]
+                song = self.song(sample_rate, channels)
+            if block.shape[1] != channels:
+                raise ConfigError(
+                    f"a block has {block.shape[1]} channels, those before {channels}; give all blocks of a song alike"
+                )
             yield song.push(block)
         if song is not None:
             yield song.flush()
 
     def song(self, sample_rate: int, channels: int) -> SongStream:
         """A push/flush stream for one song of that rate (Hz) and that many channels."""
-        config = self.model.config
-        plan = ChannelLayout(channels, config.channels, self._stereo)
-        device = self.placement.device
-        return SongStream(self._new_stream(plan.groups), self._plan, plan, sample_rate, config.sample_rate, device)
+        layout = ChannelLayout(channels, self.model.config.channels, self._stereo)
+        with self._folding:
+            engine = self._engine
+        return open_stream(engine, self.model.config, self._selection, layout, sample_rate, self.placement.device)
 
     def separate_file(
         self,
@@ -202,25 +189,23 @@ class Separator:
                 f"{path}: not enough memory on {self.placement.device}; try a smaller --segment"
             ) from error
 
-    def _new_stream(self, size: int) -> Stream:
-        with self._folding:
-            carried = self._carried
-        config = self.model.config
-        stream: Stream
-        if carried is not None:
-            stream = carried.stream(size)
-            if isinstance(config, WaveUNetConfig) and config.output == "masked":
-                stream = MaskedStream(stream, config.mask_exponent, config.mask_spread)
-        else:
-            stream = WindowedStream(self._frugal, self._window, len(config.sources), self._batch)
-        if isinstance(config, WaveUNetConfig) and config.gate:
-            residual = config.sources.index(config.residual)
-            return GatedStream(stream, config.gate, config.sample_rate, residual)
-        return stream
-
     @cached_property
-    def _carried(self) -> CarriedNetwork | None:
-        """Made for the first song: folding kernels takes a moment, and all songs may be skipped."""
-        if self._block is None:
-            return None
-        return CarriedNetwork(cast(WaveUNet, self.model.network), self.placement.dtype, self._block)
+    def _engine(self) -> Engine:
+        """Made for the first song: all songs may be skipped."""
+        return new_engine(self.model, self.placement, self._segment_seconds, self._on_event)
+
+
+def _require_audio(block: Audio, shape: str = "(frames, channels)") -> None:
+    """Raise ConfigError unless these are finite floats (frames, channels); `shape` is what was asked for, in words."""
+    block = np.asarray(block)
+    if block.ndim != 2 or not 1 <= block.shape[1] <= MAX_CHANNELS:
+        raise ConfigError(
+            f"a mixture has 1 to {MAX_CHANNELS} channels and is {shape}, found {block.shape}; "
+            "transpose it if its channels come first"
+        )
+    if not np.issubdtype(block.dtype, np.floating):
+        raise ConfigError(
+            f"a mixture's samples are floats within ±1, found {block.dtype}; divide them by their full scale"
+        )
+    if not np.isfinite(block).all():
+        raise ConfigError("the mixture holds NaN or infinite samples; repair it first")

@@ -8,15 +8,13 @@ import pytest
 from waveunet_cli.errors import CheckpointError, ModelNotFoundError
 from waveunet_cli.hub import load_model
 from waveunet_cli.hub.registry import shipped_folder
-from waveunet_cli.networks.wave_u_net.config import M5, M5_HIGHSR
+from waveunet_cli.networks.wave_u_net.config import M5
 
 
 def test_the_embedded_model_opens_by_name():
     model = load_model("vocals")
     assert model.name == "vocals"
-    assert model.config == replace(
-        M5_HIGHSR, filters=16, output="masked", mask_exponent=1.35, mask_spread=20, gate=0.3, towers=2
-    )
+    assert model.config == replace(M5, output="masked")
     assert not model.network.training
 
 

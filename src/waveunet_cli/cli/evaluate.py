@@ -13,6 +13,7 @@ import waveunet_cli
 from waveunet_cli.cli import EXIT_FAILED
 from waveunet_cli.cli.options import device_option, name_option, precision_option
 from waveunet_cli.errors import AudioWriteError, WaveUNetError
+from waveunet_cli.events import Event, Note
 
 if TYPE_CHECKING:
     from waveunet_cli.evaluate.measure import StemScore
@@ -65,10 +66,15 @@ def command(
         report.require_matplotlib()
     wanted = None if stems is None else tuple(stem.strip() for stem in stems.split(","))
     separator: Separator | None = None
+
+    def say(event: Event) -> None:
+        if isinstance(event, Note):
+            _say(event.text, quiet)
+
     if estimates is not None:
         wanted = wanted or testset.stems_of(estimates)
     else:
-        separator = separate.Separator(name, device, precision, stems=wanted, report=lambda text: _say(text, quiet))
+        separator = separate.Separator(name, device, precision, stems=wanted, on_event=say)
         wanted = separator.stems
     songs, failures = testset.find_songs(folders, wanted)
     all_songs = len(songs) + len(failures)

@@ -22,6 +22,7 @@ import ray
 import torch
 
 from waveunet_cli.errors import DeviceError, WaveUNetError
+from waveunet_cli.events import Event, Note
 from waveunet_cli.library.lanes import Space, StoppedError, Waiting, errno_of, persistently
 from waveunet_cli.library.ledger import Ledger
 from waveunet_cli.library.song import Overwrite, Separated, Song, Target, separate_song
@@ -68,7 +69,7 @@ class Worker:
     def separate(self, model: Sequence[Any], song: Song) -> Outcome | None:
         """None if it was stopped. `model` holds a reference to the Model, which is fetched for the first song."""
         if self._separator is None:
-            self._separator = Separator(ray.get(model[0]), report=self._notes.append, **self._order.options)
+            self._separator = Separator(ray.get(model[0]), on_event=self._note, **self._order.options)
         separator = self._separator
         self._at = (0.0, None)
         self._notes.clear()
@@ -95,6 +96,10 @@ class Worker:
 
     def pid(self) -> int:
         return os.getpid()
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, Note):
+            self._notes.append(event.text)
 
     def _advance(self, done_seconds: float, total_seconds: float | None) -> None:
         if self._stop.is_set():

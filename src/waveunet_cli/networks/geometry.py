@@ -80,20 +80,15 @@ def valid_window(levels: int, down_taps: int, up_taps: int, min_hop_frames: int)
     return Window(context=context, output=hop + up_taps, hop=hop, alignment=step)
 
 
-def masked_window(levels: int, down_taps: int, up_taps: int, min_hop_frames: int, spread: int) -> Window:
-    """The smallest such window of a network whose estimates are masked: spectra need a margin on both sides.
+def masked_window(levels: int, down_taps: int, up_taps: int, min_hop_frames: int) -> Window:
+    """The smallest such window of a network whose estimates are masked: spectra need one mask hop more on both sides.
 
     The hop is a multiple of MASK_HOP_FRAMES, too, so that all windows' spectra begin at the same frames.
     """
-    step, margin = max(2**levels, MASK_HOP_FRAMES), mask_margin_frames(spread)
+    step, margin = max(2**levels, MASK_HOP_FRAMES), MASK_HOP_FRAMES
     hop = whole_steps(min_hop_frames, step)
     layers = valid_window(levels, down_taps, up_taps, hop + 2 * margin)
     return Window(layers.context + margin, layers.output - 2 * margin, hop, step)
-
-
-def mask_margin_frames(spread: int) -> int:
-    """How many frames of the estimates masks need on both sides of what they are for: a hop, and `spread` more."""
-    return (spread + 1) * MASK_HOP_FRAMES
 
 
 def same_window(levels: int, min_hop_frames: int) -> Window:

@@ -9,13 +9,14 @@ class ChannelLayout:
 
     A stereo model takes channels in pairs, (1, 2), (3, 4) …; a lone last or only channel goes in twice, and the mean
     of what comes out is its stem. A mono model takes every channel by itself. Groups run side by side as a batch.
-    `out` is the number of channels of the stems.
+    `file`, `model` and `out` are the channels of the file, of the model and of the stems.
     """
 
     def __init__(self, file: int, model: int, stereo: bool) -> None:
         self.out = 2 if stereo and file == 1 else file
         self.groups = -(-self.out // model)
-        self._model = model
+        self.file = file
+        self.model = model
 
     def at_the_door(self, x: Tensor) -> Tensor:
         """(file channels, t) → (ch, t): a mono file twice if stereo is wanted."""
@@ -23,14 +24,14 @@ class ChannelLayout:
 
     def to_model(self, x: Tensor) -> Tensor:
         """(ch, t) → (B, C, t)."""
-        if self.out < self.groups * self._model:
+        if self.out < self.groups * self.model:
             x = torch.cat([x, x[-1:]])
-        return x.reshape(self.groups, self._model, -1)
+        return x.reshape(self.groups, self.model, -1)
 
     def from_model(self, y: Tensor) -> Tensor:
         """(B, S, C, t) → (S, ch, t)."""
         sources, frames = y.shape[1], y.shape[-1]
-        y = y.transpose(0, 1).reshape(sources, self.groups * self._model, frames)  # (S, B·C, t)
-        if self.out < self.groups * self._model:
+        y = y.transpose(0, 1).reshape(sources, self.groups * self.model, frames)  # (S, B·C, t)
+        if self.out < self.groups * self.model:
             y = torch.cat([y[:, : self.out - 1], y[:, self.out - 1 :].mean(1, keepdim=True)], 1)
         return y

@@ -1,11 +1,13 @@
 """A network that goes on when its device's memory runs out."""
 
+import copy
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from waveunet_cli.devices import Placement
+from waveunet_cli.events import Event, Note
 from waveunet_cli.networks.geometry import Window, shorter
 
 
@@ -13,18 +15,28 @@ class FrugalNetwork:
     """A network (B, C, window.input) → (B, S, C, window.output) that goes on when its device's memory runs out.
 
     Where a batch does not fit, it is halved; then the window, where its geometry allows a shorter one; then, if the
-    placement may leave its device, the CPU takes over. What did not fit once is not tried again, and `report` is
-    told in words. torch.OutOfMemoryError remains only when nothing is left to try. Input and output stay on the
-    device of the input.
+    placement may leave its device, the CPU takes over. What did not fit once is not tried again, and a Note says so.
+    torch.OutOfMemoryError remains only when nothing is left to try. Input and output stay on the device of the input.
+    `network` itself stays where it is, since others may use it: what runs elsewhere is a copy.
     """
 
-    def __init__(self, network: nn.Module, window: Window, placement: Placement, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        window: Window,
+        placement: Placement,
+        on_event: Callable[[Event], None],
+        compute: Callable[[nn.Module, Tensor], Tensor] = lambda network, x: network(x),
+    ) -> None:
+        """`compute` says how the network is called."""
+        self._compute = compute
         self._window = window
         self._device = placement.device
         self._dtype = placement.dtype
         self._may_leave = placement.may_leave
-        self._report = report
-        self._network = network.to(self._device)
+        self._on_event = on_event
+        self._original = network
+        self._network = _placed(network, self._device)
         self._limit_frames: int | None = None  # over all windows of a batch
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -54,7 +66,7 @@ class FrugalNetwork:
             # else float32 would be TF32, with 10 bits of mantissa, in every convolution on CUDA
             torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
         ):
-            y: Tensor = self._network(x.to(self._device))
+            y = self._compute(self._network, x.to(self._device))
         return y.float().to(x.device)
 
     def _half_hop(self, x: Tensor) -> int | None:
@@ -71,9 +83,16 @@ class FrugalNetwork:
             torch.cuda.empty_cache()
         if self._is_divisible(x):
             self._limit_frames = x.shape[0] * x.shape[-1] - 1
-            self._report(f"{self._device}: out of memory, going on with smaller batches and windows")
+            self._on_event(Note(f"{self._device}: out of memory, going on with smaller batches and windows"))
         else:
             self._may_leave = False
-            self._report(f"{self._device}: out of memory even for one window, going on with the CPU")
+            self._on_event(Note(f"{self._device}: out of memory even for one window, going on with the CPU"))
             self._device, self._dtype, self._limit_frames = torch.device("cpu"), torch.float32, None
-            self._network = self._network.to(self._device)
+            self._network = _placed(self._original, self._device)
+
+
+def _placed(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network if it is on that device, else a copy there."""
+    here = next((tensor.device for tensor in [*network.parameters(), *network.buffers()]), device)
+    same = here.type == device.type and device.index in (None, here.index)
+    return network if same else copy.deepcopy(network).to(device)

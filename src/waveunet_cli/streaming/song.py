@@ -1,23 +1,62 @@
 """One song on its way through a model: the whole data path on one page.
 
-    (ch, t)@file → to model channels → resample ↓ → windows → network → back to channels → resample ↑ → stems
-    (ch, t)     →  (B, C, t)                     →  (B, S, C, t)      →  (S, ch, t)
+    block (t, ch) at the file's rate
+      → channels    (B, C, t)       groups of as many channels as the model has                     channels.py
+      → resample    (B, C, t')      to the model's rate                                             resample.py
+      → network     (B, S, C, t')   block by block: layers that carry their state on a CPU,         engine.py
+                                    overlapping context windows elsewhere
+      → masks       (B, S, C, t')   of masked models: shares of the mixture instead of estimates    masks.py
+      → channels    (S, ch, t')     back to the file's channels
+      → resample    (S, ch, t)      back to the file's rate
+      → treble      (S, ch, t)      of masked models: what lies above the model's band is shared    treble.py
+      → stems       {stem: (t, ch)}                                                                 stems.py
 
-For a model of the difference kind the stem named `residual` is the mixture minus the others, at the file's own rate:
-so the stems sum to the mixture, and what lies above the model's Nyquist frequency stays in the residual.
+The stem named `residual` of a model whose sources sum to the mixture is the mixture minus the others, at the file's own
+rate. So the stems sum to the mixture; and of a model without masks all that lies above its band is in the residual.
 """
+
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from waveunet_cli.networks.family import Config
+from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
 from waveunet_cli.streaming.channels import ChannelLayout
+from waveunet_cli.streaming.masks import MaskedStream
 from waveunet_cli.streaming.resample import Resampler
 from waveunet_cli.streaming.stems import StemSelection
+from waveunet_cli.streaming.treble import Treble
 from waveunet_cli.streaming.windows import Stream
 
+BLOCK_FRAMES = 65_536  # of the file that pass through all stages at once, however long the blocks are that come
+
 Audio = NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """A network ready to run as streams: `stream(B)` gives one for B signals side by side, before masks."""
+
+    def stream(self, size: int = 1) -> Stream: ...
+
+
+def open_stream(
+    engine: Engine, config: Config, selection: StemSelection, layout: ChannelLayout, file_hz: int, device: torch.device
+) -> "SongStream":
+    """Put the stages together for one song at `file_hz`, with channels as `layout` says."""
+    stream, treble = engine.stream(layout.groups), None
+    if is_masked(config):
+        stream = MaskedStream(stream)
+        if file_hz > config.sample_rate:
+            treble = Treble(file_hz, config.sample_rate)
+    return SongStream(stream, treble, selection, layout, file_hz, config.sample_rate, device)
+
+
+def is_masked(config: Config) -> bool:
+    """Whether the network's estimates only decide the shares of the mixture that the stems get."""
+    return isinstance(config, WaveUNetConfig) and config.output == "masked"
 
 
 class SongStream:
@@ -26,26 +65,31 @@ class SongStream:
     def __init__(
         self,
         stream: Stream,
-        plan: StemSelection,
-        channels: ChannelLayout,
+        treble: Treble | None,
+        selection: StemSelection,
+        layout: ChannelLayout,
         file_hz: int,
         model_hz: int,
         device: torch.device,
     ) -> None:
-        """`stream` takes `channels.groups` signals at `model_hz` on `device`."""
+        """`stream` takes `layout.groups` signals at `model_hz` on `device`; `treble` needs a MaskedStream."""
         self._stream = stream
-        self._plan = plan
-        self._channels = channels
+        self._treble = treble
+        self._selection = selection
+        self._layout = layout
         self._device = device
         self._down = Resampler(file_hz, model_hz, device)
         self._up = Resampler(model_hz, file_hz, device)
-        self._mixture = torch.zeros(self._channels.out, 0)  # (ch, t) whose stems have not come out yet
+        self._mixture = torch.zeros(layout.out, 0)  # (ch, t) whose stems have not come out yet
 
     def push(self, block: Audio) -> dict[str, Audio]:
         """(frames, channels) → {stem: (frames', channels)}; frames' may be 0."""
-        mixture = self._channels.at_the_door(torch.from_numpy(np.ascontiguousarray(block.T, dtype=np.float32)))
+        if len(block) > BLOCK_FRAMES:
+            parts = [self.push(block[start : start + BLOCK_FRAMES]) for start in range(0, len(block), BLOCK_FRAMES)]
+            return {stem: np.concatenate([part[stem] for part in parts]) for stem in self._selection.stems}
+        mixture = self._layout.at_the_door(torch.from_numpy(np.ascontiguousarray(block.T, dtype=np.float32)))
         self._mixture = torch.cat([self._mixture, mixture], -1)  # (ch, t)
-        x = self._channels.to_model(mixture)  # (B, C, t)
+        x = self._layout.to_model(mixture)  # (B, C, t)
         if self._device.type == "cuda":
             x = x.pin_memory().to(self._device, non_blocking=True)
         y = self._stream.push(self._down.push(x.to(self._device)))  # (B, S, C, t')
@@ -53,15 +97,34 @@ class SongStream:
 
     def flush(self) -> dict[str, Audio]:
         """The rest of the song: {stem: (frames', channels)}."""
+        started = self.push(np.zeros((0, self._layout.file), np.float32))  # else a song of no blocks has no shape
         before = self._stream.push(self._down.flush())
         y = torch.cat([before, self._stream.flush()], -1)
-        return self._emit(torch.cat([self._up.push(self._needed(y)), self._up.flush()], -1))
+        rest = self._emit(torch.cat([self._up.push(self._needed(y)), self._up.flush()], -1))
+        return {stem: np.concatenate([started[stem], audio]) for stem, audio in rest.items()}
 
     def _needed(self, y: Tensor) -> Tensor:
-        return self._channels.from_model(y[:, list(self._plan.estimated)])  # (S', ch, t)
+        """(B, S, C, t') → the sources to be resampled (S', ch, t'), and for the treble, last, all sources together."""
+        needed = y[:, list(self._selection.estimated)]
+        if self._treble is None:
+            return self._layout.from_model(needed)
+        return self._layout.from_model(torch.cat([needed, y.sum(1, keepdim=True)], 1))
 
     def _emit(self, y: Tensor) -> dict[str, Audio]:
         frames = min(y.shape[-1], self._mixture.shape[-1])  # resampling twice may give a few frames too many
         mixture, self._mixture = self._mixture[:, :frames], self._mixture[:, frames:]
-        stems = self._plan.select(mixture, y[..., :frames].cpu())
+        y = y[..., :frames].cpu()
+        if self._treble is not None:
+            y = self._with_treble(self._treble, mixture, y[:-1], y[-1])
+        stems = self._selection.select(mixture, y)
         return {stem: np.ascontiguousarray(audio.T.numpy()) for stem, audio in stems.items()}
+
+    def _with_treble(self, treble: Treble, mixture: Tensor, sources: Tensor, band: Tensor) -> Tensor:
+        """Add to the sources (S', ch, t) their shares of what the mixture (ch, t) has beyond the band (ch, t)."""
+        assert isinstance(self._stream, MaskedStream)
+        for shares in self._stream.take_top_shares():  # (B, S, n)
+            chosen = shares[:, list(self._selection.estimated), None]  # (B, S', 1, n)
+            per_channel = chosen.expand(-1, -1, self._layout.model, -1)  # (B, S', C, n)
+            treble.add(self._layout.from_model(per_channel).cpu())
+        frames = mixture.shape[-1]
+        return sources if not frames else torch.addcmul(sources, treble.gains(frames), mixture - band)

@@ -29,7 +29,7 @@ class StemSelection:
 
     @classmethod
     def of(cls, config: Config, stems: Sequence[str] | None = None, two_stems: str | None = None) -> Self:
-        """The plan for all stems, the named ones, or one and its complement; ConfigError for stems it lacks."""
+        """All stems, the named ones, or one and its complement; ConfigError for stems the model lacks."""
         if stems is not None and two_stems is not None:
             raise ConfigError("stems and two stems exclude each other; give one of them")
         wanted = tuple(stems) if stems is not None else (two_stems,) if two_stems is not None else config.sources

@@ -226,7 +226,7 @@ class _Training:
     def _loss(self, sources: Tensor) -> Tensor:
         sources = sources.to(self.fabric.device)  # (B, S, C, t)
         estimate: Tensor = self.module(sources.sum(1))  # (B, S, C, t − 2·context), or magnitudes
-        return self.loss(estimate, self.trainable.wanted(sources, estimate))
+        return self.trainable.loss(self.loss, estimate, sources)
 
     def _end_epoch(self) -> None:
         state = self.state

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+ESTIMATES_WEIGHT = 0.5  # of the estimates themselves, beside what masks make of them
 TINY = 1e-8  # keeps the gradient of a root finite where an estimate is perfect
 
 

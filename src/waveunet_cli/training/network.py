@@ -6,14 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from waveunet_cli.errors import ConfigError
+from waveunet_cli.networks.masks import apply_masks
 from waveunet_cli.networks.spectrogram_u_net import SpectrogramUNet
-from waveunet_cli.networks.wave_u_net import gradients as backward
+from waveunet_cli.networks.wave_u_net import gradients
 from waveunet_cli.networks.wave_u_net.network import WaveUNet, crop
+from waveunet_cli.training.loss import ESTIMATES_WEIGHT, Loss
 
 
 class Trainable(nn.Module):
     """`network`, computed in `dtype` where autocast allows it; a valid Wave-U-Net on a CPU has gradients of its own
-    (see backward.py).
+    (see networks/wave_u_net/gradients.py).
 
     With `magnitudes`, what comes out and what is wanted are magnitudes, not samples. Raises ConfigError for a network
     that has none.
@@ -28,7 +30,7 @@ class Trainable(nn.Module):
         self._dtype = dtype
 
     def forward(self, mixture: Tensor) -> Tensor:
-        """(B, C, t) → (B, S, C, t − 2·context), or magnitudes (B, S, C, bins, n)."""
+        """What leaves the layers, before masks: (B, C, t) → (B, S, C, t'), or magnitudes (B, S, C, bins, n)."""
         network, reduced = self.network, self._dtype != torch.float32
         if (
             isinstance(network, WaveUNet)
@@ -37,10 +39,29 @@ class Trainable(nn.Module):
             and self._dtype in (torch.float32, torch.bfloat16)
             and torch.is_grad_enabled()
         ):
-            return backward.forward(network, mixture, self._dtype)
+            return gradients.estimates(network, mixture, self._dtype)
         with torch.autocast(mixture.device.type, self._dtype, enabled=reduced):
-            estimate = self._spectral.magnitudes(mixture) if self.magnitudes else network(mixture)
+            if self.magnitudes:
+                return self._spectral.magnitudes(mixture).float()
+            estimate = network.estimates(mixture) if isinstance(network, WaveUNet) else network(mixture)
             return cast(Tensor, estimate).float()
+
+    def loss(self, loss: Loss, estimate: Tensor, sources: Tensor) -> Tensor:
+        """How far an `estimate` of this module is from the sources (B, S, C, t).
+
+        Masks only see how large the estimates are beside each other. Trained through masks alone, all estimates may
+        grow together until the tanh holds them at ±1: then every share is the same, no gradient is left, and the
+        training is over. So the estimates themselves have to be near the sources, too, which also speeds it up.
+        """
+        given = self.result(estimate)
+        total = loss(given, self.wanted(sources, given))
+        if self._is_masked:
+            total = total + ESTIMATES_WEIGHT * loss(estimate, self.wanted(sources, estimate))
+        return total
+
+    def result(self, estimate: Tensor) -> Tensor:
+        """An estimate after masks, of a masked network: (B, S, C, t') → (B, S, C, t − 2·context)."""
+        return apply_masks(estimate) if self._is_masked else estimate
 
     def wanted(self, sources: Tensor, estimate: Tensor) -> Tensor:
         """What `estimate` should have been: sources (B, S, C, t) in its place."""
@@ -49,8 +70,12 @@ class Trainable(nn.Module):
         return crop(sources, estimate.shape[-1])
 
     def samples(self, estimate: Tensor, mixture: Tensor) -> Tensor:
-        """An estimate as samples (B, S, C, t − 2·context)."""
+        """A result as samples (B, S, C, t − 2·context)."""
         return self._spectral.resynthesise(estimate, mixture) if self.magnitudes else estimate
+
+    @property
+    def _is_masked(self) -> bool:
+        return isinstance(self.network, WaveUNet) and self.network.config.output == "masked"
 
     @property
     def _spectral(self) -> SpectrogramUNet:

@@ -59,7 +59,7 @@ def validate(
             x = reader.read(track, config.sources, start - window.context, window.input).to(device)  # (S, C, t)
             kept = min(window.hop, length - start)
             mixture = x.sum(0)[None]
-            given = compute(mixture)  # samples or magnitudes
+            given = trainable.result(compute(mixture))  # samples or magnitudes
             wanted = trainable.wanted(x[None], given)
             if not trainable.magnitudes:  # beyond the end there is nothing to judge
                 given, wanted = given[..., :kept], wanted[..., :kept]

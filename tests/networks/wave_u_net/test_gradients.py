@@ -26,9 +26,9 @@ def test_gives_the_samples_and_gradients_of_autograd(config: WaveUNetConfig, hop
     window = config.window(hop_frames)
     generator = torch.Generator().manual_seed(1)
     mixture = torch.randn(2, config.channels, window.input, generator=generator)
-    truth = torch.randn(2, len(config.sources), config.channels, window.output, generator=generator)
-    expected, expected_gradients = gradients(network, network, mixture, truth)
-    found, found_gradients = gradients(network, lambda x: backward.forward(network, x), mixture, truth)
+    truth = noise(*network.estimates(mixture).shape)
+    expected, expected_gradients = gradients(network, network.estimates, mixture, truth)
+    found, found_gradients = gradients(network, lambda x: backward.estimates(network, x, torch.float32), mixture, truth)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     assert found_gradients.keys() == expected_gradients.keys() == dict(network.named_parameters()).keys()
     for name, expected_gradient in expected_gradients.items():
@@ -50,7 +50,7 @@ def test_in_bfloat16_gradients_are_as_near_as_those_of_autocast() -> None:
     _, exact = gradients(network, network, mixture, truth)
     whole = torch.cat([gradient.flatten() for gradient in exact.values()])
     errors = []
-    for compute in (autocast, lambda x: backward.forward(network, x, torch.bfloat16)):
+    for compute in (autocast, lambda x: backward.estimates(network, x, torch.bfloat16)):
         y, found = gradients(network, compute, mixture, truth)
         assert y.dtype == torch.float32
         errors.append(float((torch.cat([gradient.flatten() for gradient in found.values()]) - whole).norm()))
@@ -62,7 +62,7 @@ def test_in_bfloat16_gradients_are_as_near_as_those_of_autocast() -> None:
 def test_training_takes_this_path_on_a_cpu(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
     config = VALID[1]
     taken = []
-    monkeypatch.setattr(backward, "forward", lambda network, x, dtype: taken.append((network, dtype)) or network(x))
+    monkeypatch.setattr(backward, "estimates", lambda network, x, dtype: taken.append((network, dtype)) or network(x))
     trainable = Trainable(network_of(config), dtype)
     mixture = torch.zeros(1, config.channels, config.window().input)
     trainable(mixture)

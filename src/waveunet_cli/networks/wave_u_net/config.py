@@ -4,7 +4,7 @@ Source: Stoller, Ewert & Dixon, "Wave-U-Net: A Multi-Scale Neural Network for En
 Separation", ISMIR 2018, sections 3 and 4 (table 2 lists the variants).
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from waveunet_cli.errors import ConfigError
@@ -41,9 +41,6 @@ class WaveUNetConfig:
     activation       of the output: "tanh", as in the paper, or "linear"
     window_frames    output frames of one window in training, rounded up to what the geometry allows
     residual         the source that receives what lies above the model's Nyquist frequency
-    mask_exponent    of the estimates' magnitudes in ratio masks; 1 shares amplitudes, 2 powers
-    mask_spread      so many spectra before and after each count for its magnitudes in ratio masks, too
-    gate             confidence below which all sources but the residual are turned down; 0: never (see gate.py)
 
     Raises ConfigError for a combination that cannot exist.
     """
@@ -62,9 +59,6 @@ class WaveUNetConfig:
     activation: Literal["tanh", "linear"] = "tanh"
     window_frames: int = 16_384
     residual: str = "accompaniment"
-    mask_exponent: float = field(default=1.0, metadata={"later": True})
-    mask_spread: int = field(default=0, metadata={"later": True})
-    gate: float = field(default=0.0, metadata={"later": True})
 
     def __post_init__(self) -> None:
         check_sources(self.sources, self.residual, least=2)
@@ -83,17 +77,6 @@ class WaveUNetConfig:
                 raise ConfigError(f"{name} must be a whole number of at least 1, found {value!r}")
         if self.output == "masked" and self.padding == "same":
             raise ConfigError('output "masked" needs padding "valid": spectra need frames on both sides of a window')
-        if not (type(self.mask_exponent) in (int, float) and 0 < self.mask_exponent <= 10):
-            raise ConfigError(f"mask_exponent must be a number above 0, up to 10, found {self.mask_exponent!r}")
-        if type(self.mask_spread) is not int or not 0 <= self.mask_spread <= 1000:
-            raise ConfigError(f"mask_spread must be a whole number from 0 to 1000, found {self.mask_spread!r}")
-        for name, neutral in (("mask_exponent", 1), ("mask_spread", 0)):
-            if getattr(self, name) != neutral and self.output != "masked":
-                raise ConfigError(f'{name} {getattr(self, name)} needs output "masked", found {self.output!r}')
-        if not (type(self.gate) in (int, float) and 0 <= self.gate < 1):
-            raise ConfigError(f"gate must be a number from 0, below 1, found {self.gate!r}")
-        if self.gate and not self.additive:
-            raise ConfigError(f"gate {self.gate} needs sources that sum to the mixture, found output {self.output!r}")
         if self.down_taps % 2 == 0 or self.up_taps % 2 == 0:
             raise ConfigError(f"taps must be odd, found down_taps={self.down_taps}, up_taps={self.up_taps}")
 
@@ -111,7 +94,7 @@ class WaveUNetConfig:
             return same_window(self.levels, self.window_frames)
         least = self.window_frames if min_hop_frames is None else min_hop_frames
         if self.output == "masked":
-            return masked_window(self.levels, self.down_taps, self.up_taps, least, self.mask_spread)
+            return masked_window(self.levels, self.down_taps, self.up_taps, least)
         return valid_window(self.levels, self.down_taps, self.up_taps, least)
 
 

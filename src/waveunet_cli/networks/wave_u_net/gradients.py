@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waveunet_cli.networks.wave_u_net.network import SLOPE, WaveUNet, as_2d
+from waveunet_cli.networks.wave_u_net.network import SLOPE, WaveUNet, as_2d, crop
 
 
 def kernel_gradient(x: Tensor, grad: Tensor, taps: int) -> Tensor:
@@ -169,12 +169,13 @@ class Up(torch.autograd.Function):
         )
 
 
-def forward(network: WaveUNet, mixture: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """`network(mixture)` of a valid network, (B, C, t) → (B, S, C, t − 2·context), for training on a CPU.
+def estimates(network: WaveUNet, mixture: Tensor, dtype: torch.dtype) -> Tensor:
+    """`network.estimates(mixture)` of a valid network, (B, C, t) → (B, S, C, t − 2·context), for training on a CPU.
 
     All layers but the last compute in `dtype`, float32 or bfloat16, and so do their gradients.
     """
-    return network.finish(mixture, _features(network, mixture, dtype))
+    features = _features(network, mixture, dtype)
+    return network.sources_of(crop(mixture, features.shape[-1]), features)
 
 
 def _features(network: WaveUNet, mixture: Tensor, dtype: torch.dtype) -> Tensor:

@@ -91,7 +91,13 @@ class WaveUNet(nn.Module):
 
     def forward(self, mixture: Tensor) -> Tensor:
         """Separate windows: (B, C, t) → (B, S, C, t − 2·context), for the t that `config.window()` allows."""
-        return self.finish(mixture, self.features(mixture))
+        estimates = self.estimates(mixture)
+        return apply_masks(estimates) if self.config.output == "masked" else estimates
+
+    def estimates(self, mixture: Tensor) -> Tensor:
+        """What leaves the layers, before masks: (B, C, t) → (B, S, C, t − 2·the layers' own context)."""
+        features = self.features(mixture)
+        return self.sources_of(crop(mixture, features.shape[-1]), features)
 
     def features(self, mixture: Tensor) -> Tensor:
         """What the last layer reads: (B, C, t) → (B, F_c, t − 2·context); masks' share of the context stays."""
@@ -139,13 +145,6 @@ class WaveUNet(nn.Module):
         earlier = torch.sigmoid(self.upsample[level])[:, None, None] if len(self.upsample) else 0.5
         x = torch.stack([x, earlier * x + (1 - earlier) * after], -1).flatten(-2)  # (B, in, 1, 2n)
         return F.conv2d(torch.cat([skip, x], 1), as_2d(conv.weight), conv.bias, padding=(0, self.config.up_taps // 2))
-
-    def finish(self, mixture: Tensor, features: Tensor) -> Tensor:
-        """What follows the last level: a window (B, C, t) and its features (B, F_c, t') → (B, S, C, t'')."""
-        estimates = self.sources_of(crop(mixture, features.shape[-1]), features)
-        if self.config.output == "masked":
-            return apply_masks(estimates, self.config.mask_exponent, self.config.mask_spread)
-        return estimates
 
     def sources_of(self, mixture: Tensor, features: Tensor) -> Tensor:
         """The last layer: (B, C, t) and (B, F_c, t) → (B, S, C, t). Always in float32: it is cheap."""

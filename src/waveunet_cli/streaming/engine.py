@@ -1,0 +1,63 @@
+"""The network as a stage: which way it runs on a device, and how much of a song at once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import cast
+
+from torch import Tensor, nn
+
+from waveunet_cli.devices import Placement
+from waveunet_cli.events import Event
+from waveunet_cli.networks.family import Model
+from waveunet_cli.networks.geometry import Window
+from waveunet_cli.networks.wave_u_net.carried import BLOCK_FRAMES, CarriedNetwork
+from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
+from waveunet_cli.networks.wave_u_net.network import WaveUNet
+from waveunet_cli.streaming.frugal import FrugalNetwork
+from waveunet_cli.streaming.song import Engine, is_masked
+from waveunet_cli.streaming.windows import WindowedStream
+
+GPU_WINDOW_SECONDS = 8.0
+GPU_BATCH = 4
+
+
+@dataclass(frozen=True)
+class WindowedNetwork:
+    """A network that runs in overlapping windows, `batch` of them at once."""
+
+    network: FrugalNetwork
+    window: Window
+    sources: int
+    batch: int
+
+    def stream(self, size: int = 1) -> WindowedStream:
+        """A stream of signals side by side, whose number the first block tells."""
+        return WindowedStream(self.network, self.window, self.sources, self.batch)
+
+
+def new_engine(
+    model: Model, placement: Placement, segment_seconds: float | None, on_event: Callable[[Event], None]
+) -> Engine:
+    """A valid Wave-U-Net carries its layers' state from block to block on a CPU; all else runs in windows.
+
+    Folds kernels, which takes a moment. `segment_seconds` of music are computed at once; None takes what is fast.
+    """
+    config, network = model.config, model.network
+    on_cpu = placement.device.type == "cpu"
+    if on_cpu and isinstance(network, WaveUNet) and network.config.padding == "valid":
+        block = BLOCK_FRAMES if segment_seconds is None else round(segment_seconds * config.sample_rate)
+        return CarriedNetwork(network, placement.dtype, block)
+    if segment_seconds is None and not on_cpu:
+        segment_seconds = GPU_WINDOW_SECONDS
+    hop = None if segment_seconds is None else max(1, round(segment_seconds * config.sample_rate))
+    window, batch = config.window(hop), 1 if on_cpu else GPU_BATCH
+    if isinstance(config, WaveUNetConfig) and is_masked(config):  # masks are a stage of their own
+        window = replace(config, output="difference").window(hop)
+        frugal = FrugalNetwork(network, window, placement, on_event, _estimates)
+    else:
+        frugal = FrugalNetwork(network, window, placement, on_event)
+    return WindowedNetwork(frugal, window, len(config.sources), batch)
+
+
+def _estimates(network: nn.Module, x: Tensor) -> Tensor:
+    return cast(WaveUNet, network).estimates(x)
