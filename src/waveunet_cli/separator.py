@@ -19,8 +19,7 @@ from waveunet_cli.hub import load_model
 from waveunet_cli.library.find import require_distinct
 from waveunet_cli.library.names import TEMPLATE
 from waveunet_cli.library.song import Overwrite, Separated, Song, Target, outputs_of, separate_song
-from waveunet_cli.networks.checkpoint import stated_fields
-from waveunet_cli.networks.family import Config, Model
+from waveunet_cli.networks.family import Config, Model, stated_fields
 from waveunet_cli.networks.wave_u_net.carried import BLOCK_FRAMES, CarriedNetwork
 from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
 from waveunet_cli.networks.wave_u_net.network import WaveUNet

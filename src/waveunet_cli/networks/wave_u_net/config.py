@@ -5,21 +5,17 @@ Separation", ISMIR 2018, sections 3 and 4 (table 2 lists the variants).
 """
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from msgspec import Meta
+
+from waveunet_cli.bounds import AudioChannels, Filters, Levels, SampleRateHz, SourceNames, Taps, Towers, WindowFrames
 from waveunet_cli.errors import ConfigError
+from waveunet_cli.networks.family import check_config
 from waveunet_cli.networks.geometry import Window, masked_window, same_window, valid_window
 
 VOICE = ("accompaniment", "vocals")
 FOUR_STEMS = ("bass", "drums", "other", "vocals")
-
-
-def check_sources(sources: tuple[str, ...], residual: str, least: int) -> None:
-    """Raise ConfigError unless the names of a model's sources differ, are at least so many, and include `residual`."""
-    if len(sources) < least or len(set(sources)) != len(sources):
-        raise ConfigError(f"sources must be {least} or more different names, found {sources!r}")
-    if residual not in sources:
-        raise ConfigError(f"residual must be one of {', '.join(sources)}, found {residual!r}")
 
 
 @dataclass(frozen=True)
@@ -50,54 +46,33 @@ class WaveUNetConfig:
     """
 
     family: ClassVar[str] = "wave-u-net"
-    sources: tuple[str, ...] = VOICE
-    sample_rate: int = 22_050
-    channels: int = 1
-    levels: int = 12
-    filters: int = 24
-    down_taps: int = 15
-    up_taps: int = 5
+    sources: SourceNames = VOICE
+    sample_rate: SampleRateHz = 22_050
+    channels: AudioChannels = 1
+    levels: Levels = 12
+    filters: Filters = 24
+    down_taps: Taps = 15
+    up_taps: Taps = 5
     padding: Literal["same", "valid"] = "same"
     upsampling: Literal["linear", "learned"] = "linear"
     output: Literal["direct", "difference", "masked"] = "direct"
     activation: Literal["tanh", "linear"] = "tanh"
-    window_frames: int = 16_384
+    window_frames: WindowFrames = 16_384
     residual: str = "accompaniment"
-    mask_exponent: float = field(default=1.0, metadata={"later": True})
-    mask_spread: int = field(default=0, metadata={"later": True})
-    gate: float = field(default=0.0, metadata={"later": True})
-    towers: int = field(default=1, metadata={"later": True})
+    mask_exponent: Annotated[float, Meta(gt=0, le=10)] = field(default=1.0, metadata={"later": True})
+    mask_spread: Annotated[int, Meta(ge=0, le=1000)] = field(default=0, metadata={"later": True})
+    gate: Annotated[float, Meta(ge=0, lt=1)] = field(default=0.0, metadata={"later": True})
+    towers: Towers = field(default=1, metadata={"later": True})
 
     def __post_init__(self) -> None:
-        check_sources(self.sources, self.residual, least=2)
-        for name, allowed in (
-            ("padding", ("same", "valid")),
-            ("upsampling", ("linear", "learned")),
-            ("output", ("direct", "difference", "masked")),
-            ("activation", ("tanh", "linear")),
-            ("channels", (1, 2)),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name} must be one of {allowed}, found {getattr(self, name)!r}")
-        for name in ("sample_rate", "levels", "filters", "window_frames", "down_taps", "up_taps", "towers"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ConfigError(f"{name} must be a whole number of at least 1, found {value!r}")
+        check_config(self, least_sources=2)
         if self.output == "masked" and self.padding == "same":
             raise ConfigError('output "masked" needs padding "valid": spectra need frames on both sides of a window')
-        if not (type(self.mask_exponent) in (int, float) and 0 < self.mask_exponent <= 10):
-            raise ConfigError(f"mask_exponent must be a number above 0, up to 10, found {self.mask_exponent!r}")
-        if type(self.mask_spread) is not int or not 0 <= self.mask_spread <= 1000:
-            raise ConfigError(f"mask_spread must be a whole number from 0 to 1000, found {self.mask_spread!r}")
         for name, neutral in (("mask_exponent", 1), ("mask_spread", 0)):
             if getattr(self, name) != neutral and self.output != "masked":
                 raise ConfigError(f'{name} {getattr(self, name)} needs output "masked", found {self.output!r}')
-        if not (type(self.gate) in (int, float) and 0 <= self.gate < 1):
-            raise ConfigError(f"gate must be a number from 0, below 1, found {self.gate!r}")
         if self.gate and not self.additive:
             raise ConfigError(f"gate {self.gate} needs sources that sum to the mixture, found output {self.output!r}")
-        if self.down_taps % 2 == 0 or self.up_taps % 2 == 0:
-            raise ConfigError(f"taps must be odd, found down_taps={self.down_taps}, up_taps={self.up_taps}")
 
     @property
     def additive(self) -> bool:
