@@ -1,7 +1,8 @@
 """Tables that were read from files (TOML, JSON), as frozen dataclasses. Here alone is decided whether a table fits one.
 
 The annotations of a dataclass say what its fields may hold, with the ranges of bounds.py; msgspec compares. An unknown
-or missing field, another type (True is no number, "ab" no list of texts), NaN and what is out of range are refused:
+or missing field, another type (True is no number, "ab" no list of texts), NaN, control characters and what is out of
+range are refused:
 
     small.toml: files[0].size: found '100'; expected a whole number
 """
@@ -12,22 +13,20 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from reprlib import Repr
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from waveunet_cli.errors import ConfigError
+from waveunet_cli.text import CONTROL, one_line, shown
 
 T = TypeVar("T")
 
 MOST_BYTES = 1_000_000  # of a file that a person wrote; the largest card has 10 000
+
 WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", Path: "a path"}
 LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-
-_short = Repr()
-_short.maxstring = _short.maxother = 80
 
 
 def toml_in(path: Path) -> dict[str, Any]:
@@ -86,17 +85,6 @@ def check(instance: Any) -> None:
         _value(hint, getattr(instance, name), name)
 
 
-def shown(value: object) -> str:
-    """A value from a file in a message: one short line without control characters."""
-    return _short.repr(value)
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, on one line without control characters."""
-    text = " ".join(str(error).split())
-    return "".join(c if c.isprintable() else "?" for c in text)[:200] or type(error).__name__
-
-
 def _built(kind: type[T], table: object, place: str, own: Mapping[str, object]) -> T:
     values = _values({name: hint for name, hint in _hints(kind).items() if name not in own}, table, place)
     values |= own
@@ -133,8 +121,11 @@ def _value(hint: Any, value: object, place: str) -> Any:
         converted = msgspec.convert(value, hint, strict=True)
     except (msgspec.ValidationError, OverflowError, RecursionError) as error:
         raise ConfigError(f"{place}: found {shown(value)}; expected {expected(hint)}") from error
-    if not all(map(math.isfinite, _floats(converted))):
-        raise ConfigError(f"{place}: found {shown(value)}; expected finite numbers")
+    for leaf in _leaves(converted):
+        if isinstance(leaf, float) and not math.isfinite(leaf):
+            raise ConfigError(f"{place}: found {shown(value)}; expected finite numbers")
+        if isinstance(leaf, str) and CONTROL.search(leaf):
+            raise ConfigError(f"{place}: found {shown(value)}; expected no control characters")
     return converted
 
 
@@ -150,15 +141,15 @@ def _nested(hint: Any) -> Any:
     return next((part for part in parts if isinstance(part, type) and is_dataclass(part)), None)
 
 
-def _floats(value: object) -> Iterator[float]:
-    if isinstance(value, float):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _floats(item)
-    elif isinstance(value, list | tuple):
+def _leaves(value: object) -> Iterator[object]:
+    """What stands in a value, tables and lists of any depth taken apart, keys included."""
+    if isinstance(value, Mapping):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple):
         for item in value:
-            yield from _floats(item)
+            yield from _leaves(item)
+    else:
+        yield value
 
 
 def expected(hint: Any) -> str:

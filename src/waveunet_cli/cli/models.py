@@ -3,17 +3,19 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 
 from waveunet_cli.cli.options import offline_option, registry_option
 from waveunet_cli.errors import ModelNotFoundError, WaveUNetError
 from waveunet_cli.hub import Cache, Catalogue, Downloader, Entry
-from waveunet_cli.hub.cards import STEM, megabytes
+from waveunet_cli.hub.cards import megabytes
 from waveunet_cli.importers.options import ImportOptions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 names_argument = click.argument("names", nargs=-1, metavar="[NAME…]")
 
@@ -109,40 +111,40 @@ def remove(names: Sequence[str], forget: bool) -> None:
     _fail_with(errors)
 
 
-def _stem_names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    names = tuple(name.strip() for name in value.split(",")) if value else None
-    if names and (not all(map(STEM.fullmatch, names)) or len(set(names)) < max(2, len(names))):
-        raise click.BadParameter("give two or more different plain names, separated by commas")
-    return names
+def _import_options(command: Command) -> Command:
+    """An option of the command line for each field of ImportOptions."""
+    hints = get_type_hints(ImportOptions)
+    for option in reversed(fields(ImportOptions)):
+        kind = get_args(hints[option.name])[0]  # of `kind | None`
+        listed = get_origin(kind) is tuple
+        command = click.option(
+            f"--{option.name.replace('_', '-')}",
+            type=click.Choice(get_args(kind)) if get_origin(kind) is Literal else str if listed else kind,
+            callback=_comma_separated if listed else None,
+            **option.metadata,
+        )(command)
+    return command
+
+
+def _comma_separated(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    return tuple(name.strip() for name in value.split(",")) if value is not None else None
 
 
 @command.command("import")
 @click.argument("path", metavar="FILE|FOLDER", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="Name to give the model: lower-case letters, digits, dashes.")
-@click.option(
-    "--padding",
-    type=click.Choice(["valid", "same"]),
-    help="Of a TensorFlow bundle.  [default: valid]",
-)
-@click.option(
-    "--activation",
-    type=click.Choice(["tanh", "linear"]),
-    help="Of a TensorFlow bundle's output.  [default: tanh]",
-)
-@click.option("--sample-rate", type=click.IntRange(min=1), metavar="HZ", help="Rate the model works at.")
-@click.option("--stems", metavar="A,B", callback=_stem_names, help="Names of the stems, in the order of the outputs.")
-@click.option("--residual", metavar="STEM", help="Stem that gets what lies above the model's rate; never vocals.")
-@click.option(
-    "--window-frames", type=click.IntRange(min=1), metavar="N", help="Frames of a network with fixed windows."
-)
-@click.option("--stride", type=click.IntRange(min=2), metavar="N", help="Of a PyTorch port with learned resampling.")
+@_import_options
 @registry_option
 def import_model(path: Path, name: str, registry: str | None, **options: Any) -> None:
-    """Convert a checkpoint of the paper's TensorFlow program, of a known port, or of ours, into the cache.
+    """Convert a checkpoint of another program and keep it in the cache as a model.
 
-    The options say what its tensors cannot tell, or a file CHECKPOINT.waveunet.toml beside it does (padding,
-    activation, sample_rate, stems, residual, window_frames, stride); without either it is read as the published
-    models are.
+    The program may be the paper's (TensorFlow 1), one of its ports (PyTorch, Keras) or MSS_WaveUNet. A .safetensors
+    checkpoint of waveunet itself is copied.
+
+    The options say what a checkpoint does not contain. A file CHECKPOINT.waveunet.toml beside the checkpoint may say
+    the same, with the options' names as its keys: sample_rate = 44100. What neither says is taken from the models that
+    were published with the program, and the command reports what it took. An option that the checkpoint's program
+    does not have is refused.
     """
     with _catalogue(registry, None) as catalogue:
         record = catalogue.import_checkpoint(path, name, ImportOptions(**options))

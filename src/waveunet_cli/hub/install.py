@@ -10,7 +10,7 @@ from urllib.parse import urljoin, urlsplit
 from waveunet_cli.errors import CheckpointError, ConfigError, DownloadError, WaveUNetError
 from waveunet_cli.hub.archive import extract
 from waveunet_cli.hub.cache import Cache, Record, sha256_of
-from waveunet_cli.hub.cards import NAME, STEM, Card, File, is_url, megabytes
+from waveunet_cli.hub.cards import NAME, Card, File, is_url, megabytes
 from waveunet_cli.hub.download import Downloader, require_space, verified
 from waveunet_cli.hub.registry import local_files
 from waveunet_cli.importers.options import ImportOptions
@@ -174,9 +174,6 @@ def _import(path: Path, name: str, weights: Path, cache: Cache, options: ImportO
     else:
         converted = import_checkpoint(path, weights, options)
         config, kind, notes = converted.config, converted.format, converted.notes
-    strange = [source for source in config.sources if not STEM.fullmatch(source)]
-    if strange:
-        raise CheckpointError(f"{path}: stems named {strange} cannot name files; rename them, as with --stems")
     hashes = {path.name: sha256_of(path)} if path.is_file() else {}
     record = _record(name, config, weights, kind, "as its author says", str(path.resolve()), hashes, notes)
     cache.add(record, weights)
@@ -194,15 +191,7 @@ def _converted(paths: Sequence[Path], weights: Path, card: Card) -> tuple["Confi
         return config, ()
     from waveunet_cli.importers.convert import convert
 
-    options = ImportOptions(sample_rate=card.sample_rate, stems=card.stems, residual=card.residual)
-    if card.config:
-        options = replace(
-            options,
-            padding=card.config.padding,
-            activation=card.config.activation,
-            window_frames=card.config.window_frames,
-        )
-    converted = convert(next((path for path in paths if path.suffix == ".index"), paths[0]), options)
+    converted = convert(next((path for path in paths if path.suffix == ".index"), paths[0]), card.options)
     _require_same(converted.config, card)
     save_checkpoint(weights, converted.config, converted.weights)
     return converted.config, converted.notes

@@ -1,15 +1,16 @@
 """Find the importer of a checkpoint and let it convert."""
 
+from importlib import import_module
 from pathlib import Path
 
 from waveunet_cli.errors import CheckpointError, ConfigError
-from waveunet_cli.importers import keras_port, mss, pytorch_port, tf1
+from waveunet_cli.importers import PROGRAMS
 from waveunet_cli.importers.converted import Converted, Importer
 from waveunet_cli.importers.foreign import Foreign
 from waveunet_cli.importers.options import ImportOptions
 from waveunet_cli.networks.checkpoint import load_weights, network_without_weights, save_checkpoint
 
-IMPORTERS: tuple[Importer, ...] = (tf1.IMPORTER, keras_port.IMPORTER, pytorch_port.IMPORTER, mss.IMPORTER)
+IMPORTERS: tuple[Importer, ...] = tuple(import_module(f"{__package__}.{name}").IMPORTER for name in PROGRAMS.values())
 
 
 def convert(path: Path, options: ImportOptions | None = None) -> Converted:

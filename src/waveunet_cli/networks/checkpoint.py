@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from waveunet_cli.errors import CheckpointError
 from waveunet_cli.files import whole_file
 from waveunet_cli.networks.family import Config, Model, build_network, config_from_json, config_to_json
-from waveunet_cli.tables import one_line, shown
+from waveunet_cli.text import one_line, shown
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 STORED = FLOATS | {"I64": torch.int64}  # what a weight may be; the integers count batches

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 from waveunet_cli.bounds import MOST_INPUT_FRAMES
 from waveunet_cli.errors import CheckpointError, ConfigError
 from waveunet_cli.networks.geometry import Window
-from waveunet_cli.tables import check, from_table, json_of, shown
+from waveunet_cli.tables import check, from_table, json_of
+from waveunet_cli.text import shown
 
 if TYPE_CHECKING:
     from torch import nn
