@@ -1,4 +1,4 @@
-"""`waveunet models`: see, fetch, check, remove and import models. Only `download` and `import` import torch."""
+"""`waveunet models`: list, download, verify, remove and import models. Only `download` and `import` import torch."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,9 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import click
 
 from waveunet_cli.cli.options import offline_option, registry_option
+from waveunet_cli.cli.terminal import say, say_failed
 from waveunet_cli.errors import ModelNotFoundError, WaveUNetError
+from waveunet_cli.events import Note
 from waveunet_cli.hub import Cache, Catalogue, Downloader, Entry
 from waveunet_cli.hub.cards import megabytes
 from waveunet_cli.importers.options import ImportOptions
@@ -24,7 +26,7 @@ names_argument = click.argument("names", nargs=-1, metavar="[NAME…]")
 def command() -> None:
     """List, download, check and import models.
 
-    Downloaded and imported models are kept in the user's cache; WAVEUNET_CACHE names another folder for them.
+    Downloaded and imported models are kept in a cache in your home folder. WAVEUNET_CACHE names another folder.
     """
 
 
@@ -33,13 +35,18 @@ def command() -> None:
 @registry_option
 @offline_option
 def list_models(as_json: bool, registry: str | None, offline: bool | None) -> None:
-    """Show every model: stems, rate, size, where it is, quality, licence."""
+    """List all models: their stems, sample rate, size, place, licence and quality.
+
+    A model whose card or record is damaged is named on stderr, and the command then fails after it listed the others.
+    """
     with _catalogue(registry, offline) as catalogue:
         entries = catalogue.entries().values()
+        damaged = catalogue.damaged()
     if as_json:
-        click.echo(json.dumps([_described(entry) for entry in entries], indent=1))
+        say(json.dumps([_described(entry) for entry in entries], indent=1))
     else:
-        click.echo(_table([("NAME", "STEMS", "RATE", "SIZE", "WHERE", "LICENCE", "QUALITY (SDR)"), *map(row, entries)]))
+        say(_table([("NAME", "STEMS", "RATE", "SIZE", "WHERE", "LICENCE", "QUALITY (SDR)"), *map(row, entries)]))
+    _fail_with(list(damaged.values()))
 
 
 @command.command("info")
@@ -48,19 +55,19 @@ def list_models(as_json: bool, registry: str | None, offline: bool | None) -> No
 @registry_option
 @offline_option
 def info(name: str, as_json: bool, registry: str | None, offline: bool | None) -> None:
-    """Show everything that is known of the model NAME."""
+    """Print all that is known of the model NAME."""
     with _catalogue(registry, offline) as catalogue:
         described = _described(catalogue.entry(name))
-    click.echo(json.dumps(described, indent=1) if as_json else "\n".join(_lines(described)))
+    say(json.dumps(described, indent=1) if as_json else "\n".join(_lines(described)))
 
 
 @command.command("download")
 @names_argument
-@click.option("--all", "everything", is_flag=True, help="Every model that is not here yet.")
+@click.option("--all", "everything", is_flag=True, help="Download every model that is not on this machine yet.")
 @registry_option
 @offline_option
 def download(names: Sequence[str], everything: bool, registry: str | None, offline: bool | None) -> None:
-    """Fetch, verify and convert models into the cache; a broken download is resumed."""
+    """Download models, verify them, and convert them into the cache. A download that broke off is resumed."""
     with _catalogue(registry, offline) as catalogue:
         errors = catalogue.download(_chosen(names, everything, catalogue.entries))
     _fail_with(errors)
@@ -71,13 +78,13 @@ def download(names: Sequence[str], everything: bool, registry: str | None, offli
 @registry_option
 @offline_option
 def verify(names: Sequence[str], registry: str | None, offline: bool | None) -> None:
-    """Check size and hash of models on this machine; of all of them without a NAME."""
-    errors: list[WaveUNetError] = []
+    """Compare the size and hash of models on this machine with what they should be. Without a NAME, check all."""
     with _catalogue(registry, offline) as catalogue:
+        errors = [] if names else list(catalogue.damaged().values())
         for name in names or [entry.name for entry in catalogue.entries().values() if entry.path]:
             try:
                 catalogue.verify(name)
-                click.echo(f"{name}: ok")
+                say(f"{name}: ok")
             except WaveUNetError as error:
                 errors.append(error)
     _fail_with(errors)
@@ -98,7 +105,9 @@ def path(name: str, registry: str | None, offline: bool | None) -> None:
 
 @command.command("remove")
 @click.argument("names", nargs=-1, required=True, metavar="NAME…")
-@click.option("--forget", is_flag=True, help="Also forget the hashes recorded at the first download.")
+@click.option(
+    "--forget", is_flag=True, help="Also forget the hashes that were recorded when the models were first downloaded."
+)
 def remove(names: Sequence[str], forget: bool) -> None:
     """Delete models from the cache."""
     errors: list[WaveUNetError] = []
@@ -132,7 +141,7 @@ def _comma_separated(_context: click.Context, _parameter: click.Parameter, value
 
 @command.command("import")
 @click.argument("path", metavar="FILE|FOLDER", type=click.Path(path_type=Path))
-@click.option("--name", required=True, help="Name to give the model: lower-case letters, digits, dashes.")
+@click.option("--name", required=True, help="The model's new name: lower-case letters, digits and dashes.")
 @_import_options
 @registry_option
 def import_model(path: Path, name: str, registry: str | None, **options: Any) -> None:
@@ -149,16 +158,16 @@ def import_model(path: Path, name: str, registry: str | None, **options: Any) ->
     with _catalogue(registry, None) as catalogue:
         record = catalogue.import_checkpoint(path, name, ImportOptions(**options))
     for note in record.notes:
-        click.echo(f"{name}: {note}", err=True)
-    click.echo(f"{name}: {record.format}, {', '.join(record.stems)}, {record.sample_rate} Hz", err=True)
+        say(f"{name}: {note}", err=True)
+    say(f"{name}: {record.format}, {', '.join(record.stems)}, {record.sample_rate} Hz", err=True)
 
 
 @contextmanager
 def _catalogue(registry: str | None, offline: bool | None) -> Iterator[Catalogue]:
-    def notify(line: str) -> None:
-        click.echo(line, err=True)
+    def on_event(note: Note) -> None:
+        say(note.text, err=True)
 
-    with Downloader(offline=offline, progress=True, notify=notify) as downloader:
+    with Downloader(offline=offline, progress=True, on_event=on_event) as downloader:
         yield Catalogue(Cache(), downloader, registry)
 
 
@@ -171,7 +180,7 @@ def _chosen(names: Sequence[str], everything: bool, entries: Callable[[], dict[s
 def _fail_with(errors: Sequence[WaveUNetError]) -> None:
     """Print all errors but the last, which ends the command as its failure."""
     for error in errors[:-1]:
-        click.echo(f"Error: {error}", err=True)
+        say_failed(error)
     if errors:
         raise errors[-1]
 

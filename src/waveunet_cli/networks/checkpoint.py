@@ -5,6 +5,7 @@ fields, names and shapes are listed and refused, and all of them before a weight
 """
 
 from collections.abc import Mapping
+from errno import EIO
 from pathlib import Path
 
 import torch
@@ -37,7 +38,7 @@ def save_checkpoint(
             save_file(stored, temporary, metadata={"config": config_to_json(config)})
             temporary.chmod(mode)
     except SafetensorError as error:
-        raise OSError(f"{path}: cannot be written ({error})") from error
+        raise OSError(EIO, f"cannot be written: {one_line(error)}", str(path)) from error
 
 
 def load_checkpoint(path: Path, name: str | None = None) -> Model:
