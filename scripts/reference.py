@@ -55,7 +55,7 @@ def _with_part(text: str, name: str, part: str) -> str:
 
 
 def _models() -> str:
-    rows = [row(Entry(name, "", None, card, None)) for name, card in folder_cards(shipped_folder()).items()]
+    rows = [row(Entry(name, "", None, card, None)) for name, card in folder_cards(shipped_folder()).good.items()]
     lines = [
         f"| `{name}` | {stems.replace(',', ', ')} | {rate} | {size} | {quality} | {licence} |"
         for name, stems, rate, size, _, licence, quality in rows

@@ -19,7 +19,6 @@ from waveunet_cli.hub import load_model
 from waveunet_cli.library.find import require_distinct
 from waveunet_cli.library.names import TEMPLATE
 from waveunet_cli.library.song import Overwrite, Separated, Song, Target, outputs_of, separate_song
-from waveunet_cli.networks.checkpoint import stated_fields
 from waveunet_cli.networks.family import Config, Model
 from waveunet_cli.streaming.channels import ChannelLayout
 from waveunet_cli.streaming.engine import new_engine
@@ -165,7 +164,7 @@ class Separator:
     def model_sha256(self) -> str:
         """Hash of the model's configuration and weights."""
         config = self.model.config
-        stated = ", ".join(f"{name}={value!r}" for name, value in stated_fields(config).items())
+        stated = ", ".join(f"{name}={value!r}" for name, value in vars(config).items())
         digest = hashlib.sha256(f"{type(config).__name__}({stated})".encode())
         for name, weight in sorted(self.model.network.state_dict().items()):
             digest.update(f"{name} {tuple(weight.shape)}".encode())

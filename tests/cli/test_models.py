@@ -16,6 +16,8 @@ from golden_files import golden
 from tf1_bundle import tensors_of, write_bundle
 from waveunet_cli.cli import main
 from waveunet_cli.cli.models import command
+from waveunet_cli.networks.checkpoint import save_checkpoint
+from waveunet_cli.networks.family import build_network
 from waveunet_cli.networks.wave_u_net.config import M5
 
 GOLDEN = golden("tf/M5")
@@ -100,6 +102,72 @@ def test_import_list_path_verify_remove(run):
     assert not path.exists()
 
 
+def test_a_damaged_record_or_card_stops_no_list(run, tmp_path):
+    assert run("import", GOLDEN, "--name", "mine")[0] == 0
+    assert run("import", GOLDEN, "--name", "other")[0] == 0
+    (tmp_path / "cache" / "models" / "mine.json").write_text("{}")
+    cards = tmp_path / "cards"
+    cards.mkdir()
+    (cards / "bad.toml").write_text("<html>")
+    code, out, err = run("list", "--registry", cards)
+    assert code == 1
+    assert {"vocals", "m4", "other"} <= {line.split()[0] for line in out.splitlines()}
+    bad, mine = err.splitlines()
+    assert bad.startswith(f"Error: {cards}/bad.toml: is no TOML")
+    assert mine.startswith(f"Error: {tmp_path}/cache/models/mine.json: unreadable record of a model")
+    assert "waveunet models remove mine" in mine
+    code, out, err = run("verify")
+    assert (code, out) == (1, "4stems: ok\nother: ok\nvocals: ok\n")
+    assert "mine.json: unreadable record" in err
+    assert len(json.loads(run("list", "--json")[1])) == len(run("list")[1].splitlines()) - 1
+
+
+def ours(folder):
+    config = replace(M5, levels=1, filters=2)
+    save_checkpoint(folder / "a.safetensors", config, build_network(config).state_dict())
+    return folder / "a.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "readers"),
+    [
+        ("ours", ["--stems", "a,b"], "TensorFlow 1 checkpoint, Keras port, PyTorch port, MSS_WaveUNet"),
+        ("ours", ["--sample-rate", "8000"], "TensorFlow 1 checkpoint"),
+        ("ours", ["--padding", "same"], "TensorFlow 1 checkpoint"),
+        ("bundle", ["--stride", "4"], "PyTorch port"),
+        ("port", ["--activation", "linear"], "TensorFlow 1 checkpoint"),
+        ("keras", ["--padding", "valid"], "TensorFlow 1 checkpoint"),
+    ],
+)
+@pytest.mark.parametrize("beside", [False, True])
+def test_an_option_that_a_format_does_not_read_is_refused(run, tmp_path, kind, option, readers, beside):
+    path = tmp_path / "a.safetensors"
+    if kind == "ours":
+        ours(tmp_path)
+    elif kind == "bundle":
+        path = write_bundle(tmp_path / "m-1", tensors_of(replace(M5, levels=1, filters=2)))
+    else:
+        path = tmp_path / "model"
+        found = "keras/shallow/model.h5" if kind == "keras" else "pytorch/joint_learned/model"
+        path.write_bytes(golden(found).read_bytes())
+    name, value = option[0].removeprefix("--").replace("-", "_"), option[1]
+    if beside:
+        written = value if value.isdigit() else value.split(",") if "," in value else f'"{value}"'
+        path.with_name(f"{path.name}.waveunet.toml").write_text(f"{name} = {written}")
+    code, out, err = run("import", path, "--name", "mine", *([] if beside else option))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"the option {name} ({option[0]}) is for {readers}" in err
+    assert run("path", "mine")[0] == 2
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2Jb.pt", "a\x9bb.pt", "a\u202etp.exe", "a\nb.pt"])
+def test_names_never_command_the_terminal(run, tmp_path, name):
+    (tmp_path / name).write_bytes(b"PK\x03\x04")
+    code, out, err = run("import", tmp_path / name, "--name", "mine")
+    assert (code, out) == (1, "")
+    assert err.removesuffix("\n").isprintable()
+
+
 def test_downloading_offline_fails_for_each_model_and_says_so(run):
     code, out, err = run("download", "m4", "m6", "vocals")
     assert (code, out) == (1, "")
@@ -117,7 +185,10 @@ def test_downloading_offline_fails_for_each_model_and_says_so(run):
         (["path", "nonesuch"], "no such model"),
         (["import", "x"], "--name"),
         (["import", "x", "--name", "mine", "--stems", "a"], "two or more"),
-        (["import", "x", "--name", "mine", "--stems", "a,../b"], "plain names"),
+        (["import", "x", "--name", "mine", "--stems", "a,a"], "two or more"),
+        (["import", "x", "--name", "mine", "--sample-rate", "1"], "sample_rate: found 1; expected a whole number from"),
+        (["import", "x", "--name", "mine", "--stride", "4.5"], "--stride"),
+        (["import", "x", "--name", "mine", "--stems", "a,../b"], "stems: found ('a', '../b'); expected two or more"),
         (["info", "a\nb"], r"'a\nb': no such model"),
         (["remove", "../models"], "no such model"),
         (["list", "--registry", "http://[bad/"], "neither a folder"),

@@ -1,5 +1,6 @@
 """Downloads against a real server that fails in every way a server can; nothing wrong ever gets its final name."""
 
+import contextlib
 import hashlib
 import re
 import shutil
@@ -13,9 +14,12 @@ import pytest
 
 from faulty_server import Fault, serving
 from waveunet_cli.errors import DownloadError
+from waveunet_cli.events import Note
 from waveunet_cli.hub import download as download_module
+from waveunet_cli.hub import verify as verify_module
 from waveunet_cli.hub.cards import File
-from waveunet_cli.hub.download import CHUNK_BYTES, Downloader, verified
+from waveunet_cli.hub.download import Downloader
+from waveunet_cli.hub.verify import CHUNK_BYTES, verified
 
 BODY = bytes(range(256)) * 40  # 10 240 bytes
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -223,6 +227,36 @@ def test_a_redirect_is_followed_but_not_for_ever(server, fetch):
         fetch(other, server.url("/loop"))
 
 
+@pytest.mark.parametrize("target", ["ftp://example.org/a", "file:///etc/passwd", "http://[bad/", "gopher:", "http://"])
+def test_a_redirect_to_what_cannot_be_asked_is_refused_at_once(server, fetch, sleeps, target):
+    server.always["/a"] = Fault(status=302, headers={"Location": target})
+    with pytest.raises(DownloadError, match=r"could not be fetched") as error:
+        fetch(KNOWN, server.url("/a"))
+    assert sleeps == []
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("length", ["\xb2", "9" * 5000, "-5", "5, 5"])
+def test_a_length_that_is_no_number_is_as_good_as_none(server, fetch, length):
+    server.faults["/a"] = [Fault(no_length=True, headers={"Content-Length": length})] * 4
+    with contextlib.suppress(DownloadError):
+        assert fetch(KNOWN, server.url("/a")) == BODY
+
+
+@pytest.mark.parametrize("value", ["\xb2", "9" * 5000, "Fri, 31 Dec 99999 23:59:59 GMT"])
+def test_a_delay_that_is_no_number_is_as_good_as_none(server, fetch, sleeps, value):
+    server.faults["/a"] = [Fault(status=429, headers={"Retry-After": value})]
+    assert fetch(KNOWN, server.url("/a")) == BODY
+    assert 1.0 <= sleeps[0] <= 60.0
+
+
+@pytest.mark.parametrize("notes", ["[]", "3", "{", '"x"'])
+def test_damaged_notes_of_a_broken_transfer_are_no_notes(server, fetch, tmp_path, notes):
+    (tmp_path / "weights.bin.part").write_bytes(BODY[:1000])
+    (tmp_path / "weights.bin.part.json").write_text(notes)
+    assert fetch(KNOWN, server.url("/a")) == BODY
+
+
 def test_a_slow_server_is_waited_for(server, fetch, sleeps):
     server.always["/a"] = Fault(dribble=True)
     assert fetch(KNOWN, server.url("/a")) == BODY
@@ -258,9 +292,9 @@ def test_nobody_listening_is_one_line(server, fetch):
 def test_whoever_waits_for_a_server_is_told(server, tmp_path):
     server.faults["/a"] = [Fault(status=503)]
     told = []
-    with Downloader(sleep=lambda _: None, notify=told.append) as downloader:
+    with Downloader(sleep=lambda _: None, on_event=told.append) as downloader:
         downloader.fetch(KNOWN, [server.url("/a")], tmp_path / "weights.bin")
-    assert told == ["weights.bin: HTTP 503; trying again in 1 s"]
+    assert told == [Note("weights.bin: HTTP 503; trying again in 1 s")]
 
 
 @pytest.mark.parametrize("by_environment", [True, False])
@@ -274,7 +308,7 @@ def test_offline_asks_nobody(server, fetch, monkeypatch, by_environment):
 
 def test_a_full_disk_is_noticed_before_anything_is_written(server, fetch, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(download_module.shutil, "disk_usage", lambda _: usage(10**9, 10**9, len(BODY) - 1))
+    monkeypatch.setattr(verify_module.shutil, "disk_usage", lambda _: usage(10**9, 10**9, len(BODY) - 1))
     with pytest.raises(DownloadError, match=r"0\.0 MB needed, 0\.0 MB free; .*WAVEUNET_CACHE"):
         fetch(KNOWN, server.url("/a"))
     assert list(tmp_path.iterdir()) == []
@@ -323,6 +357,7 @@ def test_a_ca_bundle_from_the_environment_is_used_and_no_certificate_goes_unchec
             server.faults["/a"] = [Fault(status=302, headers={"Location": plain.url("/a")})]
             with pytest.raises(DownloadError, match="redirects from https to http"):
                 fetch(File("other.bin", expected_size=len(BODY)), server.url("/a"))
+            assert plain.requests == []  # not even asked
 
 
 def test_git_names_a_blob_by_the_sha1_of_its_header_and_content(tmp_path):

@@ -1,5 +1,6 @@
 """From a card on a server to a model that separates: converted, recorded, trusted once and refused when it changes."""
 
+import errno
 import hashlib
 import io
 import os
@@ -70,7 +71,7 @@ def catalogue(server, told):
     cards = server.url("/cards")
 
     def catalogue(registry=cards, **options):
-        downloader = Downloader(notify=told.append, sleep=lambda _: None, **options)
+        downloader = Downloader(on_event=lambda note: told.append(note.text), sleep=lambda _: None, **options)
         made.append(downloader)
         return Catalogue(Cache(), downloader, registry)
 
@@ -105,7 +106,7 @@ def publish(server, *, hashes=True, urls=True, archive=False, filters=4, folder=
 def test_a_model_of_a_registry_opens_by_name_and_computes_what_the_reference_does(server, told):
     publish(server)
     server.faults[f"/{DATA}"] = [Fault(stop_after=1_000_000)]
-    model = load_model("lab-m5", registry=server.url("/cards"), notify=told.append)
+    model = load_model("lab-m5", registry=server.url("/cards"), on_event=lambda note: told.append(note.text))
     reference = arrays(GOLDEN)
     out = model.network(torch.from_numpy(reference["mixture"].T)[None])[0]  # (S, C, t)
     for name, stem in zip(model.config.sources, out, strict=True):
@@ -123,7 +124,8 @@ def test_only_the_converted_model_is_kept_and_its_origin_recorded(server, catalo
     hub = catalogue()
     assert hub.download(["lab-m5"]) == []
     kept = {path.name for path in Cache().root.rglob("*") if path.is_file() and path.suffix != ".lock"}
-    assert kept == {"lab-m5.safetensors", "lab-m5.json", "index.toml", "lab-m5.toml"}
+    registry = Cache().registry(server.url("/cards/")).path.name
+    assert kept == {"lab-m5.safetensors", "lab-m5.json", registry}
     record = hub.entry("lab-m5").record
     assert record.files[INDEX] == hashlib.sha256((GOLDEN / INDEX).read_bytes()).hexdigest()
     assert record.origin == server.url(f"/{INDEX}")
@@ -279,7 +281,14 @@ def test_the_last_copy_of_a_registry_serves_when_it_is_out_of_reach(server, cata
 
 @pytest.mark.parametrize(
     ("index", "complaint"),
-    [(b"cards = 3", "must list its cards"), (b"cards = [", "no TOML"), (b'cards = ["../x.toml"]', "plain name")],
+    [
+        (b"cards = 3", "cards: found 3; expected a list"),
+        (b"cards = [", "no TOML"),
+        (b'cards = ["../x.toml"]', "plain name"),
+        (b"", "missing: cards"),
+        (b"<html>log in</html>", "no TOML"),
+        ("<html>Anmelden für".encode("latin-1"), "no TOML"),
+    ],
 )
 def test_a_bad_registry_index_is_one_line(server, catalogue, index, complaint):
     server.files["/cards/index.toml"] = index
@@ -339,14 +348,96 @@ def test_a_cache_that_cannot_be_written_is_one_line(server, catalogue, tmp_path,
         catalogue().entries()
 
 
+def test_a_page_in_place_of_an_index_or_a_card_never_replaces_the_last_copy(server, catalogue, told):
+    publish(server)
+    catalogue().entries()
+    page = b"<!DOCTYPE html><html>Welcome to our hotel</html>"
+    good = {path: server.files[f"/cards/{path}"] for path in ("index.toml", "lab-m5.toml")}
+    for path, content in good.items():
+        server.files[f"/cards/{path}"] = page
+        hub = catalogue()
+        assert hub.entries()["lab-m5"].card.title == "A model of the lab"
+        assert hub.damaged() == {}
+        assert f"{path}: is no TOML" in told[-1]
+        assert told[-1].endswith("its last copy serves")
+        assert str(told[-1]).isprintable()
+        server.files[f"/cards/{path}"] = content
+        with pytest.raises(DownloadError, match="switched off"):  # offline, the good copy is still there
+            catalogue(offline=True).weights("lab-m5")
+
+
+def test_a_bad_card_stops_no_other(server, catalogue, tmp_path):
+    publish(server)
+    server.files["/cards/index.toml"] = b'cards = ["lab-m5.toml", "bad.toml", "page.toml"]'
+    server.files |= {"/cards/bad.toml": b'name = "bad"', "/cards/page.toml": b"<html>"}
+    folder = tmp_path / "cards"
+    folder.mkdir()
+    for name in ("lab-m5.toml", "bad.toml", "page.toml"):
+        (folder / name).write_bytes(server.files[f"/cards/{name}"])
+    for registry in (server.url("/cards"), str(folder)):
+        hub = catalogue(registry)
+        assert hub.entries().keys() >= {"lab-m5", "vocals"}
+        assert hub.damaged().keys() == {"bad", "page"}
+        with pytest.raises(ConfigError, match=r"bad\.toml: missing: title"):
+            hub.entry("bad")
+        with pytest.raises(ConfigError, match="is the name of a published model"):
+            hub.import_checkpoint(GOLDEN, "bad")
+        assert hub.entry("lab-m5").state == "available"
+
+
+def test_without_h5py_a_verified_download_is_kept(server, catalogue, monkeypatch):
+    body = (golden("keras/shallow") / "model.h5").read_bytes()
+    card = CARD.replace('"M5"', '"Keras port"').replace("changes = { filters = FILTERS }", "")
+    card = card.replace('"tensorflow"', '"keras"').replace("22050", "16000")
+    card = card.replace('["accompaniment", "vocals"]', '["vocals", "accompaniment"]')
+    card += f'[[files]]\nname = "model.h5"\nexpected_size = {len(body)}\n'
+    server.files |= {"/cards/model.h5": body, "/cards/index.toml": b'cards = ["lab-m5.toml"]'}
+    server.files["/cards/lab-m5.toml"] = card.encode()
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "h5py", None)
+        for _ in range(2):
+            (error,) = catalogue().download(["lab-m5"])
+            assert "pip install 'waveunet[h5]'; then try again" in str(error)
+    assert catalogue().download(["lab-m5"]) == []
+    assert len(server.asked("/cards/model.h5")) == 1
+
+
+def test_an_error_while_the_cache_is_locked_is_not_the_cache_s(catalogue, tmp_path, monkeypatch):
+    config = replace(M5, levels=2, filters=2)
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, config, load_model(config).network.state_dict())
+
+    def broken(*_):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("waveunet_cli.hub.install.shutil.copyfile", broken)
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: cannot be read \(.*Input/output error") as error:
+        catalogue(None).import_checkpoint(path, "mine")
+    assert "WAVEUNET_CACHE" not in str(error.value)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_full_disk_is_the_cache_s(catalogue, monkeypatch, number):
+    def full(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("waveunet_cli.hub.install.save_checkpoint", full, raising=False)
+    monkeypatch.setattr("waveunet_cli.importers.convert.save_checkpoint", full)
+    with pytest.raises(CheckpointError, match=r"the cache cannot be used .*WAVEUNET_CACHE"):
+        catalogue(None).import_checkpoint(GOLDEN, "mine")
+
+
 def test_a_damaged_record_says_how_to_get_rid_of_it(server, catalogue):
     publish(server)
     hub = catalogue()
     record = hub.weights("lab-m5").with_suffix(".json")
     record.write_text("{}")
+    assert "vocals" in hub.entries()
+    assert "models remove lab-m5" in str(hub.damaged()["lab-m5"])
     with pytest.raises(CheckpointError, match="models remove lab-m5"):
-        hub.entries()
+        hub.entry("lab-m5")
     hub.remove("lab-m5")
+    assert hub.damaged() == {}
     assert hub.entry("lab-m5").state == "available"
 
 
@@ -410,9 +501,13 @@ def test_a_name_that_leads_out_of_the_cache_removes_nothing(catalogue):
 
 
 def test_stems_that_cannot_name_files_are_refused(catalogue, tmp_path):
-    config = replace(M5, levels=2, filters=2, sources=("../vocals", "rest"), residual="rest")
+    config = replace(M5, levels=2, filters=2, sources=("vocals_01", "rest"), residual="rest")
     save_checkpoint(tmp_path / "a.safetensors", config, load_model(config).network.state_dict())
-    with pytest.raises(CheckpointError, match=r"stems named \['\.\./vocals'\] cannot name files"):
+    header = (tmp_path / "a.safetensors").read_bytes().replace(b"vocals_01", b"../vocals")
+    (tmp_path / "a.safetensors").write_bytes(header)
+    with pytest.raises(
+        CheckpointError, match=r"sources: found \['\.\./vocals', 'rest'\]; expected a list .* a name of"
+    ):
         catalogue(None).import_checkpoint(tmp_path / "a.safetensors", "mine")
     with pytest.raises(CheckpointError, match="no stem is named 'drums'"):
         catalogue(None).import_checkpoint(GOLDEN, "mine", ImportOptions(residual="drums"))

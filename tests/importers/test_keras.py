@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from golden_files import arrays, facts, golden
-from waveunet_cli.errors import CheckpointError
+from waveunet_cli.errors import CheckpointError, ConfigError
 from waveunet_cli.importers import keras_port
 from waveunet_cli.importers.convert import convert
 from waveunet_cli.importers.options import ImportOptions
@@ -134,5 +134,5 @@ def test_a_crash_of_the_library_is_one_line(copy, tmp_path, monkeypatch):
 
 def test_without_h5py_the_remedy_is_named(copy, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(CheckpointError, match=r"needs h5py; run: pip install h5py"):
+    with pytest.raises(ConfigError, match=r"needs h5py; run: pip install 'waveunet\[h5\]'"):
         convert(copy)

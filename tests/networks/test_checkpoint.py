@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from small_models import FOUR, MASKED, TINY, VALID, network_of
 from waveunet_cli.errors import CheckpointError, ConfigError
 from waveunet_cli.hub.registry import shipped_folder
-from waveunet_cli.networks.checkpoint import config_from_json, config_to_json, load_checkpoint, save_checkpoint
-from waveunet_cli.networks.family import FAMILIES, build_network
+from waveunet_cli.networks.checkpoint import load_checkpoint, save_checkpoint
+from waveunet_cli.networks.family import FAMILIES, build_network, config_class, config_from_json, config_to_json
 from waveunet_cli.networks.keras_port import KerasPortConfig
 from waveunet_cli.networks.mss import MSSConfig
 from waveunet_cli.networks.pytorch_port import PyTorchPortConfig
@@ -89,11 +89,26 @@ def test_configurations_survive_json(config):
     ("change", "words"),
     [
         ({"family": "demucs"}, "known families: wave-u-net"),
-        ({"family": None}, "known families"),
-        ({"levels": 0}, "impossible configuration: levels must be a whole number of at least 1"),
-        ({"levels": "many"}, "impossible configuration"),
-        ({"padding": "reflect"}, "impossible configuration: padding"),
-        ({"colour": "red"}, "unknown: ['colour']"),
+        ({"family": None}, "family: found None; expected one of wave-u-net, "),
+        ({"family": ["wave-u-net"]}, "family: found ['wave-u-net']; expected one of wave-u-net, "),
+        ({"levels": 0}, "impossible configuration: wave-u-net: levels: found 0; expected a whole number from 1 to 16"),
+        ({"levels": "many"}, "levels: found 'many'; expected a whole number"),
+        ({"levels": 2.0}, "levels: found 2.0; expected a whole number"),
+        ({"levels": True}, "levels: found True; expected a whole number"),
+        ({"levels": 10**30}, "levels: found"),
+        ({"sources": [1, 2]}, "sources: found [1, 2]; expected a list whose items are each a name"),
+        ({"sources": "ab"}, "sources: found 'ab'; expected a list"),
+        ({"sources": ["accompaniment", "../vocals"]}, "sources: found ['accompaniment', '../vocals']; expected a list"),
+        ({"sources": ["accompaniment", "vocals", "vocals"]}, "expected 2 or more different names"),
+        ({"sources": ["accompaniment"]}, "expected 2 or more different names"),
+        ({"residual": "\x1b[31m"}, r"residual: found '\x1b[31m'; expected one of accompaniment, vocals"),
+        ({"down_taps": 4}, "down_taps: found 4; taps must be odd"),
+        (
+            {"gate": float("nan"), "output": "difference"},
+            "gate: found nan; expected a number of at least 0 and below 1",
+        ),
+        ({"padding": "reflect"}, 'padding: found \'reflect\'; expected "same" or "valid"'),
+        ({"colour": "red"}, "unknown: 'colour'; known are sources, "),
     ],
     ids=str,
 )
@@ -105,10 +120,51 @@ def test_configurations_that_are_refused(change, words):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "3", '"text"', "{}", '{"family": "wave-u-net"}', "{", "[[1, 2]]"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "3", '"text"', "{}", '{"family": "wave-u-net"}', "{", "[[1, 2]]", "[" * 100_000, "9" * 10_000]
+)
 def test_text_that_is_no_configuration(text):
     with pytest.raises(CheckpointError, match=r"^a: "):
         config_from_json(text, "a")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"levels": 10**6}, {"filters": 10**9}, {"down_taps": 10**9 + 1}, {"window_frames": 2**60},
+     {"levels": 16, "down_taps": 1001}, {"sample_rate": 1}, {"sources": [str(i) for i in range(10_000)]}],
+    ids=str,
+)  # fmt: skip
+def test_a_header_of_a_few_bytes_builds_no_large_network(tmp_path, monkeypatch, change):
+    """The numbers are compared before a network is made of them."""
+    monkeypatch.setattr("waveunet_cli.networks.checkpoint.build_network", lambda config: pytest.fail(f"built {config}"))
+    config = json.dumps(json.loads(config_to_json(TINY)) | change)
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"config": config})
+    message = refused(tmp_path / "a.safetensors")
+    assert "impossible configuration" in message
+    assert len(message) < 1000
+
+
+def test_names_and_shapes_are_compared_before_a_weight_is_read(tmp_path, monkeypatch):
+    weights = network_of(TINY).state_dict() | {"output.bias": torch.zeros(7)}
+    save_checkpoint(tmp_path / "a.safetensors", TINY, weights)
+    monkeypatch.setattr("waveunet_cli.networks.checkpoint.load_weights", lambda *_, **__: pytest.fail("weights read"))
+    assert "shape: output.bias (7,) instead of (2,)" in refused(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.bool, torch.complex64, torch.float8_e5m2], ids=str)
+def test_weights_that_are_no_floats_are_refused(tmp_path, dtype):
+    path = save(tmp_path / "a.safetensors", **{"output.bias": torch.zeros(2).to(dtype)})
+    assert "kind of numbers: output.bias" in refused(path)
+
+
+def test_a_source_that_cannot_name_a_module_is_refused():
+    with pytest.raises(ConfigError, match="keys cannot name a network of the port"):
+        PyTorchPortConfig(sources=("keys", "vocals"), residual="keys")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_is_found_by_the_name_it_declares(family):
+    assert config_class(family).family == family
 
 
 def test_missing_unexpected_and_misshapen_weights_are_listed(tmp_path):

@@ -7,6 +7,7 @@ from importlib import import_module
 import click
 
 import waveunet_cli
+from waveunet_cli.cli.terminal import say_failed
 from waveunet_cli.errors import ConfigError, DeviceError, ModelNotFoundError, WaveUNetError
 
 COMMANDS = {
@@ -51,10 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()
         code = error.exit_code
     except (ConfigError, DeviceError, ModelNotFoundError) as error:
-        click.echo(f"Error: {error}", err=True)
+        say_failed(error)
         code = EXIT_USAGE
     except WaveUNetError as error:
-        click.echo(f"Error: {error}", err=True)
+        say_failed(error)
         code = EXIT_FAILED
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted; no half-written file is left.", err=True)

@@ -1,19 +1,23 @@
-"""`waveunet models`: see, fetch, check, remove and import models. Only `download` and `import` import torch."""
+"""`waveunet models`: list, download, verify, remove and import models. Only `download` and `import` import torch."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 
 from waveunet_cli.cli.options import offline_option, registry_option
+from waveunet_cli.cli.terminal import say, say_failed
 from waveunet_cli.errors import ModelNotFoundError, WaveUNetError
+from waveunet_cli.events import Note
 from waveunet_cli.hub import Cache, Catalogue, Downloader, Entry
-from waveunet_cli.hub.cards import STEM, megabytes
+from waveunet_cli.hub.cards import megabytes
 from waveunet_cli.importers.options import ImportOptions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 names_argument = click.argument("names", nargs=-1, metavar="[NAME…]")
 
@@ -22,7 +26,7 @@ names_argument = click.argument("names", nargs=-1, metavar="[NAME…]")
 def command() -> None:
     """List, download, check and import models.
 
-    Downloaded and imported models are kept in the user's cache; WAVEUNET_CACHE names another folder for them.
+    Downloaded and imported models are kept in a cache in your home folder. WAVEUNET_CACHE names another folder.
     """
 
 
@@ -31,13 +35,18 @@ def command() -> None:
 @registry_option
 @offline_option
 def list_models(as_json: bool, registry: str | None, offline: bool | None) -> None:
-    """Show every model: stems, rate, size, where it is, quality, licence."""
+    """List all models: their stems, sample rate, size, place, licence and quality.
+
+    A model whose card or record is damaged is named on stderr, and the command then fails after it listed the others.
+    """
     with _catalogue(registry, offline) as catalogue:
         entries = catalogue.entries().values()
+        damaged = catalogue.damaged()
     if as_json:
-        click.echo(json.dumps([_described(entry) for entry in entries], indent=1))
+        say(json.dumps([_described(entry) for entry in entries], indent=1))
     else:
-        click.echo(_table([("NAME", "STEMS", "RATE", "SIZE", "WHERE", "LICENCE", "QUALITY (SDR)"), *map(row, entries)]))
+        say(_table([("NAME", "STEMS", "RATE", "SIZE", "WHERE", "LICENCE", "QUALITY (SDR)"), *map(row, entries)]))
+    _fail_with(list(damaged.values()))
 
 
 @command.command("info")
@@ -46,19 +55,19 @@ def list_models(as_json: bool, registry: str | None, offline: bool | None) -> No
 @registry_option
 @offline_option
 def info(name: str, as_json: bool, registry: str | None, offline: bool | None) -> None:
-    """Show everything that is known of the model NAME."""
+    """Print all that is known of the model NAME."""
     with _catalogue(registry, offline) as catalogue:
         described = _described(catalogue.entry(name))
-    click.echo(json.dumps(described, indent=1) if as_json else "\n".join(_lines(described)))
+    say(json.dumps(described, indent=1) if as_json else "\n".join(_lines(described)))
 
 
 @command.command("download")
 @names_argument
-@click.option("--all", "everything", is_flag=True, help="Every model that is not here yet.")
+@click.option("--all", "everything", is_flag=True, help="Download every model that is not on this machine yet.")
 @registry_option
 @offline_option
 def download(names: Sequence[str], everything: bool, registry: str | None, offline: bool | None) -> None:
-    """Fetch, verify and convert models into the cache; a broken download is resumed."""
+    """Download models, verify them, and convert them into the cache. A download that broke off is resumed."""
     with _catalogue(registry, offline) as catalogue:
         errors = catalogue.download(_chosen(names, everything, catalogue.entries))
     _fail_with(errors)
@@ -69,13 +78,13 @@ def download(names: Sequence[str], everything: bool, registry: str | None, offli
 @registry_option
 @offline_option
 def verify(names: Sequence[str], registry: str | None, offline: bool | None) -> None:
-    """Check size and hash of models on this machine; of all of them without a NAME."""
-    errors: list[WaveUNetError] = []
+    """Compare the size and hash of models on this machine with what they should be. Without a NAME, check all."""
     with _catalogue(registry, offline) as catalogue:
+        errors = [] if names else list(catalogue.damaged().values())
         for name in names or [entry.name for entry in catalogue.entries().values() if entry.path]:
             try:
                 catalogue.verify(name)
-                click.echo(f"{name}: ok")
+                say(f"{name}: ok")
             except WaveUNetError as error:
                 errors.append(error)
     _fail_with(errors)
@@ -96,7 +105,9 @@ def path(name: str, registry: str | None, offline: bool | None) -> None:
 
 @command.command("remove")
 @click.argument("names", nargs=-1, required=True, metavar="NAME…")
-@click.option("--forget", is_flag=True, help="Also forget the hashes recorded at the first download.")
+@click.option(
+    "--forget", is_flag=True, help="Also forget the hashes that were recorded when the models were first downloaded."
+)
 def remove(names: Sequence[str], forget: bool) -> None:
     """Delete models from the cache."""
     errors: list[WaveUNetError] = []
@@ -109,54 +120,54 @@ def remove(names: Sequence[str], forget: bool) -> None:
     _fail_with(errors)
 
 
-def _stem_names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    names = tuple(name.strip() for name in value.split(",")) if value else None
-    if names and (not all(map(STEM.fullmatch, names)) or len(set(names)) < max(2, len(names))):
-        raise click.BadParameter("give two or more different plain names, separated by commas")
-    return names
+def _import_options(command: Command) -> Command:
+    """An option of the command line for each field of ImportOptions."""
+    hints = get_type_hints(ImportOptions)
+    for option in reversed(fields(ImportOptions)):
+        kind = get_args(hints[option.name])[0]  # of `kind | None`
+        listed = get_origin(kind) is tuple
+        command = click.option(
+            f"--{option.name.replace('_', '-')}",
+            type=click.Choice(get_args(kind)) if get_origin(kind) is Literal else str if listed else kind,
+            callback=_comma_separated if listed else None,
+            **option.metadata,
+        )(command)
+    return command
+
+
+def _comma_separated(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    return tuple(name.strip() for name in value.split(",")) if value is not None else None
 
 
 @command.command("import")
 @click.argument("path", metavar="FILE|FOLDER", type=click.Path(path_type=Path))
-@click.option("--name", required=True, help="Name to give the model: lower-case letters, digits, dashes.")
-@click.option(
-    "--padding",
-    type=click.Choice(["valid", "same"]),
-    help="Of a TensorFlow bundle.  [default: valid]",
-)
-@click.option(
-    "--activation",
-    type=click.Choice(["tanh", "linear"]),
-    help="Of a TensorFlow bundle's output.  [default: tanh]",
-)
-@click.option("--sample-rate", type=click.IntRange(min=1), metavar="HZ", help="Rate the model works at.")
-@click.option("--stems", metavar="A,B", callback=_stem_names, help="Names of the stems, in the order of the outputs.")
-@click.option("--residual", metavar="STEM", help="Stem that gets what lies above the model's rate; never vocals.")
-@click.option(
-    "--window-frames", type=click.IntRange(min=1), metavar="N", help="Frames of a network with fixed windows."
-)
-@click.option("--stride", type=click.IntRange(min=2), metavar="N", help="Of a PyTorch port with learned resampling.")
+@click.option("--name", required=True, help="The model's new name: lower-case letters, digits and dashes.")
+@_import_options
 @registry_option
 def import_model(path: Path, name: str, registry: str | None, **options: Any) -> None:
-    """Convert a checkpoint of the paper's TensorFlow program, of a known port, or of ours, into the cache.
+    """Convert a checkpoint of another program and keep it in the cache as a model.
 
-    The options say what its tensors cannot tell, or a file CHECKPOINT.waveunet.toml beside it does (padding,
-    activation, sample_rate, stems, residual, window_frames, stride); without either it is read as the published
-    models are.
+    The program may be the paper's (TensorFlow 1), one of its ports (PyTorch, Keras) or MSS_WaveUNet. A .safetensors
+    checkpoint of waveunet itself is copied.
+
+    The options say what a checkpoint does not contain. A file CHECKPOINT.waveunet.toml beside the checkpoint may say
+    the same, with the options' names as its keys: sample_rate = 44100. What neither says is taken from the models that
+    were published with the program, and the command reports what it took. An option that the checkpoint's program
+    does not have is refused.
     """
     with _catalogue(registry, None) as catalogue:
         record = catalogue.import_checkpoint(path, name, ImportOptions(**options))
     for note in record.notes:
-        click.echo(f"{name}: {note}", err=True)
-    click.echo(f"{name}: {record.format}, {', '.join(record.stems)}, {record.sample_rate} Hz", err=True)
+        say(f"{name}: {note}", err=True)
+    say(f"{name}: {record.format}, {', '.join(record.stems)}, {record.sample_rate} Hz", err=True)
 
 
 @contextmanager
 def _catalogue(registry: str | None, offline: bool | None) -> Iterator[Catalogue]:
-    def notify(line: str) -> None:
-        click.echo(line, err=True)
+    def on_event(note: Note) -> None:
+        say(note.text, err=True)
 
-    with Downloader(offline=offline, progress=True, notify=notify) as downloader:
+    with Downloader(offline=offline, progress=True, on_event=on_event) as downloader:
         yield Catalogue(Cache(), downloader, registry)
 
 
@@ -169,7 +180,7 @@ def _chosen(names: Sequence[str], everything: bool, entries: Callable[[], dict[s
 def _fail_with(errors: Sequence[WaveUNetError]) -> None:
     """Print all errors but the last, which ends the command as its failure."""
     for error in errors[:-1]:
-        click.echo(f"Error: {error}", err=True)
+        say_failed(error)
     if errors:
         raise errors[-1]
 

@@ -231,7 +231,7 @@ def _run(
 
     network["segment_seconds"] = segment
     network["stems"] = None if stems is None else [stem.strip() for stem in stems.split(",")]
-    model = load_model(name, registry=registry, offline=offline, notify=note, progress=not quiet)
+    model = load_model(name, registry=registry, offline=offline, on_event=voice, progress=not quiet)
     separator = Separator(model, on_event=voice, **network)
     is_remote = _is_remote(inputs, out)
     targets = [path for song in songs for path in outputs_of(separator, song, target).paths.values()]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from waveunet_cli.events import Note
 from waveunet_cli.hub.cache import Cache, Record
 from waveunet_cli.hub.cards import Card
 from waveunet_cli.hub.catalogue import Catalogue, Entry
@@ -27,15 +28,16 @@ def load_model(
     *,
     registry: str | None = None,
     offline: bool | None = None,
-    notify: Callable[[str], None] = _log.warning,
+    on_event: Callable[[Note], None] = lambda note: _log.warning(note.text),
     progress: bool = False,
 ) -> "Model":
     """A model ready to separate: by name, by the path of a .safetensors checkpoint, or random from a Config.
 
-    A name means an embedded model, one in the user's cache, or one that a card tells how to get: that is
-    downloaded and converted first, after `notify` was told what, from where, how large and under which licence
-    (by default it is logged). A string is a path if it has a separator or ends in .safetensors. `registry` is a
-    folder or an address of further cards, by default WAVEUNET_MODELS; `offline` by default WAVEUNET_OFFLINE.
+    A name means an embedded model, one in the user's cache, or one that a card tells how to get. Such a model is
+    downloaded and converted first, after `on_event` was given a Note that says what, from where, how large and under
+    which licence (by default it is logged). A string is a path if it has a separator or ends in .safetensors.
+    `registry` is a folder or an address of further cards, by default WAVEUNET_MODELS. `offline` forbids the network,
+    by default as WAVEUNET_OFFLINE says. `progress` draws a bar on stderr, if that is a terminal.
 
     Raises ModelNotFoundError, DownloadError, CheckpointError, ConfigError.
     """
@@ -46,7 +48,7 @@ def load_model(
         return Model("random", model, build_network(model))
     if isinstance(model, Path) or _looks_like_path(model):
         return load_checkpoint(Path(model))
-    with Downloader(offline=offline, notify=notify, progress=progress) as downloader:
+    with Downloader(offline=offline, on_event=on_event, progress=progress) as downloader:
         return load_checkpoint(Catalogue(Cache(), downloader, registry).weights(model), model.lower())
 
 

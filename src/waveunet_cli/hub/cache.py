@@ -4,28 +4,34 @@
     <cache>/models/NAME.json          its Record; a model without one does not exist
     <cache>/first-use.json            model → file → sha256, for files whose hash nobody published; survives removal
     <cache>/downloads/                what is being fetched; emptied once a model is converted
-    <cache>/registries/               last copy of each registry that was read over the network
+    <cache>/registries/ID.json        last good copy of a registry that was read over the network: its files by name
     <cache>/locks/                    one a model, so that two processes do not fetch the same one
 
 What was downloaded is not kept after conversion: its hashes are in the Record. <cache> is WAVEUNET_CACHE, else the
 platform's user cache. No torch here.
 """
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
+from msgspec import ValidationError, convert
 from platformdirs import user_cache_path
 
-from waveunet_cli.errors import CheckpointError
+from waveunet_cli.errors import CheckpointError, ConfigError, WaveUNetError
 from waveunet_cli.files import whole_file
+from waveunet_cli.hub.cards import NAME
+from waveunet_cli.tables import from_table, json_of
+from waveunet_cli.text import one_line
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # only writing fails so, and only into the cache is written
 
 
 @dataclass(frozen=True)
@@ -68,31 +74,35 @@ class Cache:
         """Where an archive is kept while models are taken out of it."""
         return self.root / "downloads" / f"_{_key(url)}.zip"
 
-    def registry(self, url: str) -> Path:
-        """The folder for the last copy of a registry."""
-        return self.root / "registries" / _key(url)
+    def registry(self, url: str) -> "LastCopy":
+        """The last good copy of a registry."""
+        return LastCopy(self.root / "registries" / f"{_key(url)}.json")
 
     def record(self, name: str) -> Record | None:
         """The record of a model, None if it is not in the cache; raises CheckpointError for a damaged one."""
         path = self._models / f"{name}.json"
         try:
-            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if values.keys() != {field.name for field in fields(Record)}:
-                raise ValueError("keys differ")
-            values |= {key: tuple(values[key]) for key in ("stems", "notes")}
-            record = Record(**values)
+            record = from_table(Record, json_of(path.read_text(encoding="utf-8"), str(path)), str(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, AttributeError, TypeError) as error:
+        except (OSError, UnicodeDecodeError, ConfigError) as error:
             raise CheckpointError(
-                f"{path}: unreadable record ({error}); run 'waveunet models remove {name}', then get it again"
+                f"{path}: unreadable record of a model ({one_line(error)}); run 'waveunet models remove {name}', then "
+                "get it again"
             ) from error
         return record if self.weights_path(name).is_file() else None
 
-    def records(self) -> dict[str, Record]:
-        """Every model in the cache, by name, sorted."""
-        names = sorted(path.stem for path in self._models.glob("*.json"))
-        return {name: record for name in names if (record := self.record(name))}
+    def records(self) -> tuple[dict[str, Record], dict[str, WaveUNetError]]:
+        """Every model in the cache, by name, sorted; and why a record could not be read, by the model's name."""
+        good: dict[str, Record] = {}
+        bad: dict[str, WaveUNetError] = {}
+        for name in sorted(path.stem for path in self._models.glob("*.json") if NAME.fullmatch(path.stem)):
+            try:
+                if record := self.record(name):
+                    good[name] = record
+            except CheckpointError as error:
+                bad[name] = error
+        return good, bad
 
     def add(self, record: Record, weights: Path) -> None:
         """Move converted weights into the cache, then write their record."""
@@ -111,8 +121,7 @@ class Cache:
 
     def first_use(self, model: str) -> dict[str, str]:
         """The sha256 recorded for each file of a model whose hash was not published."""
-        known: dict[str, str] = self._first_uses().get(model, {})
-        return known
+        return self._first_uses().get(model, {})
 
     def record_first_use(self, model: str, hashes: dict[str, str] | None) -> None:
         """Remember a model's hashes, or with None forget them."""
@@ -127,7 +136,8 @@ class Cache:
     def lock(self, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Hold the lock of a model (other things have names with _) across processes; calls `waiting` if it is taken.
 
-        Raises CheckpointError if the cache, now or while the lock is held, cannot be read or written.
+        An OSError, now or while the lock is held, becomes a CheckpointError: one that tells how to get another cache
+        if it is the cache that cannot be read or written, one about the file that it names otherwise.
         """
         lock = FileLock(self.root / "locks" / f"{name}.lock")
         try:
@@ -139,29 +149,53 @@ class Cache:
                 lock.acquire()
             yield
         except OSError as error:
-            raise CheckpointError(
-                f"{self.root}: the cache cannot be used ({error}); set WAVEUNET_CACHE to a folder with room that you "
-                "can write to"
-            ) from error
+            raise self._explained(error, name) from error
         finally:
             lock.release()
+
+    def _explained(self, error: OSError, name: str) -> CheckpointError:
+        files = [Path(str(file)) for file in (error.filename, error.filename2) if isinstance(file, str | Path)]
+        if error.errno in FULL or any(file.is_relative_to(self.root) for file in files):
+            return CheckpointError(
+                f"{self.root}: the cache cannot be used ({one_line(error)}); set WAVEUNET_CACHE to a folder with room "
+                "that you can write to"
+            )
+        where = files[0] if files else name
+        return CheckpointError(f"{where}: cannot be read ({one_line(error)}); check the path and its permissions")
 
     @property
     def _first_use_path(self) -> Path:
         return self.root / "first-use.json"
 
-    def _first_uses(self) -> dict[str, Any]:
+    def _first_uses(self) -> dict[str, dict[str, str]]:
+        path = self._first_use_path
         try:
-            uses: Any = json.loads(self._first_use_path.read_text(encoding="utf-8"))
-            if not isinstance(uses, dict) or not all(isinstance(hashes, dict) for hashes in uses.values()):
-                raise ValueError("no table of tables")
+            uses = json_of(path.read_text(encoding="utf-8"), str(path))
+            return {model: convert(hashes, dict[str, str]) for model, hashes in uses.items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, UnicodeDecodeError, ConfigError, ValidationError) as error:
             raise CheckpointError(
-                f"{self._first_use_path}: unreadable ({error}); delete it to trust the next download of each model anew"
+                f"{path}: unreadable ({one_line(error)}); delete it to trust the next download of each model anew"
             ) from error
-        return uses
+
+
+@dataclass(frozen=True)
+class LastCopy:
+    """The last good copy of a registry, in one file, so that it is replaced whole or not at all."""
+
+    path: Path
+
+    def read(self) -> dict[str, str]:
+        """The texts of its files by name; {} if there is no copy, or none that can be read."""
+        try:
+            return convert(json_of(self.path.read_text(encoding="utf-8"), str(self.path)), dict[str, str])
+        except (OSError, UnicodeDecodeError, ConfigError, ValidationError):
+            return {}
+
+    def replace(self, texts: dict[str, str]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        _write_json(self.path, texts)
 
 
 def sha256_of(path: Path) -> str:

@@ -4,9 +4,10 @@ A card is checked in full when it is read: every key is known, typed and consist
 of the hub never meets a doubtful one. No torch here.
 
     name = "m4"                        lower-case letters, digits, dashes
-    architecture = "M4"                a variant of config.py, or the name of a port (PORTS)
+    architecture = "M4"                a variant of config.py, or the program that made it (PROGRAMS of importers/)
     changes = { filters = 16 }         fields in which the model differs from that variant, if any
-    format = "tensorflow"              what the files are (FORMATS)
+    format = "tensorflow"              what the files are: safetensors, tensorflow, pytorch or keras
+    import_options = { stride = 4 }    what else the conversion must be told (ImportOptions of importers/), if anything
     stems, residual, sample_rate, channels, licence, authors, citation, homepage, verified, notes, attribution
     [[files]]                          name, size or expected_size, sha256 or git_sha1, urls
     [archive]                          the same keys: a zip that also holds the files, a second source for them
@@ -17,23 +18,32 @@ and enforced; `expected_size` is hearsay: shown, and twice that is the most that
 """
 
 import re
-import tomllib
-from dataclasses import MISSING, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from waveunet_cli.errors import ConfigError
-from waveunet_cli.networks.wave_u_net.config import VARIANTS, WaveUNetConfig
+from msgspec import Meta
 
-FORMATS = ("safetensors", "tensorflow", "pytorch", "keras")
-PORTS = ("PyTorch port", "Keras port", "MSS_WaveUNet")
+from waveunet_cli.bounds import AudioChannels, SampleRateHz, SourceName
+from waveunet_cli.errors import ConfigError
+from waveunet_cli.importers import PROGRAMS
+from waveunet_cli.importers.options import ImportOptions, Names
+from waveunet_cli.networks.wave_u_net.config import VARIANTS, WaveUNetConfig
+from waveunet_cli.tables import check, from_table, partial, toml_in, toml_of
+from waveunet_cli.text import shown
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-STEM = re.compile(r"\w[\w -]*")
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_SHA1 = re.compile(r"[0-9a-f]{40}")
+ModelName = Annotated[
+    str, Meta(pattern=rf"\A{NAME.pattern}\Z", max_length=64, description="lower-case letters, digits and dashes")
+]
+FileName = Annotated[
+    str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]*\Z", max_length=128, description="the plain name of a file")
+]
+Bytes = Annotated[int, Meta(ge=1, le=20 * 10**9)]  # the largest published music model has 0.3 GB
+Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z", description="64 hex digits")]
+Sha1 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{40}\Z", description="40 hex digits")]
 
 
 @dataclass(frozen=True)
@@ -43,23 +53,21 @@ class File:
     Without addresses the file lies in the card's archive, or beside the card if that has none.
     """
 
-    name: str
-    size: int | None = None
-    expected_size: int | None = None
-    sha256: str | None = None
-    git_sha1: str | None = None
+    name: FileName
+    size: Bytes | None = None
+    expected_size: Bytes | None = None
+    sha256: Sha256 | None = None
+    git_sha1: Sha1 | None = None
     urls: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _require(bool(_FILE_NAME.fullmatch(self.name)), f"file name {self.name!r} must be a plain name")
+        check(self)
         _require(
-            (self.size is None) != (self.expected_size is None) and self.shown_size > 0,
-            f"{self.name} needs either size (exact) or expected_size, in bytes and positive",
+            (self.size is None) != (self.expected_size is None),
+            f"{self.name}: needs either size (exact) or expected_size",
         )
-        _require(not self.sha256 or bool(_SHA256.fullmatch(self.sha256)), f"{self.name}: sha256 must be 64 hex digits")
-        _require(not self.git_sha1 or bool(_SHA1.fullmatch(self.git_sha1)), f"{self.name}: git_sha1 must be 40 digits")
         for url in self.urls:
-            _require(is_url(url), f"{self.name}: address {url!r} must be http(s), with a host")
+            _require(is_url(url), f"{self.name}: urls: found {shown(url)}; expected an http(s) address with a host")
 
     @property
     def shown_size(self) -> int:
@@ -90,14 +98,14 @@ class Quality:
 class Card:
     """One published model; `origin` is the folder, or the address, that the card came from."""
 
-    name: str
+    name: ModelName
     title: str
     architecture: str
-    format: str
-    stems: tuple[str, ...]
-    residual: str
-    sample_rate: int
-    channels: int
+    format: Literal["safetensors", "tensorflow", "pytorch", "keras"]
+    stems: Names
+    residual: SourceName
+    sample_rate: SampleRateHz
+    channels: AudioChannels
     licence: str
     authors: tuple[str, ...]
     citation: str
@@ -105,23 +113,26 @@ class Card:
     verified: bool
     notes: str
     files: tuple[File, ...]
-    changes: dict[str, Any]
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    import_options: ImportOptions = field(default_factory=ImportOptions)
     attribution: str = ""
     archive: File | None = None
     quality: tuple[Quality, ...] = ()
     origin: str = ""
 
     def __post_init__(self) -> None:
-        _require(bool(NAME.fullmatch(self.name)), f"name {self.name!r} must be lower-case letters, digits and dashes")
-        _require(self.format in FORMATS, f"format must be one of {', '.join(FORMATS)}, found {self.format!r}")
+        check(self)
+        _require(len(set(self.stems)) == len(self.stems), f"stems: found {self.stems}; expected different names")
+        known = (*VARIANTS, *PROGRAMS)
         _require(
-            len(self.stems) == len(set(self.stems)) >= 2 and all(map(STEM.fullmatch, self.stems)),
-            f"stems must be two or more different plain names: {self.stems}",
+            self.architecture in known,
+            f"architecture: found {shown(self.architecture)}; expected one of {', '.join(known)}",
         )
-        _require(self.residual in self.stems, f"residual {self.residual!r} must be one of the stems")
-        _require(self.channels in (1, 2), f"channels must be 1 or 2, found {self.channels}")
-        _require(self.sample_rate > 0, f"sample_rate must be positive, found {self.sample_rate}")
-        _require(bool(self.files), "at least one [[files]] is needed")
+        _require(self.architecture in VARIANTS or not self.changes, "changes: only a variant's fields can be changed")
+        _require(self.residual in self.stems, f"residual: found {self.residual}; expected one of the stems")
+        _require(
+            1 <= len(self.files) <= 32, f"files: found {len(self.files)}; expected one or more [[files]], at most 32"
+        )
         names = [file.name for file in self.files]
         _require(len(names) == len(set(names)), f"two files have the same name: {names}")
         if self.format == "tensorflow":
@@ -143,13 +154,26 @@ class Card:
             _require(
                 stated == derived, f"stems, rate, channels, residual are {stated}, the architecture's are {derived}"
             )
+        doubled = self.import_options.given().keys() & self._stated.keys()
+        _require(not doubled, f"import_options: {', '.join(sorted(doubled))}: the card states that already")
 
     @property
     def config(self) -> WaveUNetConfig | None:
         """The architecture, where it is a Wave-U-Net of config.py; a port's is read from its checkpoint."""
-        if self.architecture in PORTS:
+        if self.architecture in PROGRAMS:
             return None
-        return replace(VARIANTS[self.architecture], **self.changes)
+        variant = VARIANTS[self.architecture]
+        return replace(variant, **partial(type(variant), self.changes, "changes"))
+
+    @property
+    def options(self) -> ImportOptions:
+        """What its files are converted with: all that the card and its architecture state."""
+        return ImportOptions(**self._stated).over(self.import_options)
+
+    @property
+    def _stated(self) -> dict[str, Any]:
+        known = {**(vars(self.config) if self.config else {}), **vars(self)}
+        return {option.name: known[option.name] for option in fields(ImportOptions) if option.name in known}
 
     @property
     def size(self) -> int:
@@ -179,69 +203,19 @@ def is_url(text: str) -> bool:
 
 def read_card(path: Path) -> Card:
     """Read a card from a file; raises ConfigError for anything that is not a complete, consistent card."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: unreadable model card ({error})") from error
-    return parse_card(text, where=path.as_posix(), origin=str(path.parent))
+    return _card(toml_in(path), path.as_posix(), str(path.parent))
 
 
 def parse_card(text: str, where: str, origin: str) -> Card:
     """The card in a TOML text that lies at `where`, a path or an address. Raises ConfigError."""
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where}: the model card is no TOML ({error})") from error
-    try:
-        _require("origin" not in table, "unknown: origin")
-        table.setdefault("changes", {})
-        _require(table.get("architecture") in (*VARIANTS, *PORTS), f"architecture: one of {[*VARIANTS, *PORTS]}")
-        known = {field.name for field in fields(WaveUNetConfig)} if table["architecture"] in VARIANTS else set()
-        _require(set(table["changes"]) <= known, f"changes must name fields of the architecture: {table['changes']}")
-        table["changes"] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in table["changes"].items()
-        }
-        table["files"] = tuple(_record(File, entry) for entry in table.get("files", ()))
-        table["quality"] = tuple(_record(Quality, entry) for entry in table.get("quality", ()))
-        if "archive" in table:
-            table["archive"] = _record(File, table["archive"])
-        card: Card = _record(Card, {**table, "origin": origin})
-        _require(card.name == PurePosixPath(where).stem, f"a card is named after its file, this one says {card.name}")
-        return card
-    except (ConfigError, TypeError) as error:  # TypeError: a value of a kind that cannot be iterated or compared
-        raise ConfigError(f"{where}: {error}; mend the model card") from error
+    return _card(toml_of(text, where), where, origin)
 
 
-_TYPES: dict[Any, tuple[type, ...]] = {
-    str: (str,),
-    int: (int,),
-    bool: (bool,),
-    str | None: (str,),
-    int | None: (int,),
-}
-
-
-def _record(kind: type[Any], table: Any) -> Any:
-    """A dataclass from a table: all keys without default present, none unknown, simple ones of the right type."""
-    _require(isinstance(table, dict), f"{kind.__name__.lower()} must be a table, found {table!r}")
-    known = {field.name: field for field in fields(kind)}
-    unknown = sorted(table.keys() - known.keys())
-    _require(not unknown, f"unknown: {', '.join(unknown)}")
-    missing = sorted(name for name, field in known.items() if field.default is MISSING and name not in table)
-    _require(not missing, f"missing: {', '.join(missing)}")
-    values = {}
-    for name, value in table.items():
-        wanted = known[name].type
-        if wanted == tuple[str, ...]:
-            right = isinstance(value, list) and all(isinstance(item, str) for item in value)
-            value = tuple(value) if right else value
-        elif wanted == dict[str, float]:
-            right = isinstance(value, dict) and all(type(item) in (int, float) for item in value.values())
-        else:
-            right = wanted not in _TYPES or type(value) in _TYPES[wanted]
-        _require(right, f"{name} is of the wrong type: {value!r}")
-        values[name] = value
-    return kind(**values)
+def _card(table: dict[str, Any], where: str, origin: str) -> Card:
+    card = from_table(Card, table, where, origin=origin)
+    stem = PurePosixPath(where).stem
+    _require(card.name == stem, f"{where}: name: found {card.name}; a card is named after its file: expected {stem}")
+    return card
 
 
 def _require(holds: bool, message: str) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from waveunet_cli.errors import ConfigError, DownloadError, ModelNotFoundError, WaveUNetError
 from waveunet_cli.hub.cache import Cache, Record
 from waveunet_cli.hub.cards import NAME, Card, File, is_url
-from waveunet_cli.hub.download import Downloader, verified
+from waveunet_cli.hub.download import Downloader
 from waveunet_cli.hub.install import Installer, import_model
-from waveunet_cli.hub.registry import folder_cards, local_files, not_found, registry_cards, shipped_folder
+from waveunet_cli.hub.registry import Cards, folder_cards, local_files, not_found, registry_cards, shipped_folder
+from waveunet_cli.hub.verify import verified
 from waveunet_cli.importers.options import ImportOptions
 
 
@@ -43,19 +44,26 @@ class Catalogue:
         self._registry = registry
 
     def entries(self) -> dict[str, Entry]:
-        """Every model, by name, sorted."""
-        cards = self._shipped | self._registered
-        records = self.cache.records()
+        """Every model, by name, sorted, but those of `damaged`."""
+        cards = {**self._shipped.good, **self._registered.good}
+        records, _ = self.cache.records()
         return {name: _entry(name, cards.get(name), records.get(name), self.cache) for name in sorted(cards | records)}
 
+    def damaged(self) -> dict[str, WaveUNetError]:
+        """Why the card or the record of a model cannot be read, by the model's name."""
+        return {**self._shipped.bad, **self._registered.bad, **self.cache.records()[1]}
+
     def entry(self, name: str) -> Entry:
-        """One model, upper or lower case; raises ModelNotFoundError."""
+        """One model, upper or lower case.
+
+        Raises ModelNotFoundError if there is none, ConfigError or CheckpointError if its card or record is damaged.
+        """
         name = name.lower()
-        card, record = self._shipped.get(name), self.cache.record(name) if NAME.fullmatch(name) else None
+        card, record = self._card(self._shipped, name), self.cache.record(name) if NAME.fullmatch(name) else None
         if card is None and record is None:
-            card = self._registered.get(name)
+            card = self._card(self._registered, name)
         if card is None and record is None:
-            raise not_found(name, sorted({**self._shipped, **self._registered, **self.cache.records()}))
+            raise not_found(name, sorted({*self._shipped.good, *self._registered.good, *self.cache.records()[0]}))
         return _entry(name, card, record, self.cache)
 
     def download(self, names: Sequence[str]) -> list[WaveUNetError]:
@@ -96,10 +104,10 @@ class Catalogue:
         Raises ModelNotFoundError if there is nothing to remove.
         """
         name = name.lower()
-        if name in self._shipped and self.entry(name).state == "embedded":
+        if name in self._shipped.good and self.entry(name).state == "embedded":
             raise ModelNotFoundError(f"{name}: is part of waveunet itself, not of the cache; it cannot be removed")
         if not NAME.fullmatch(name):  # it would lead out of the cache
-            raise not_found(name, sorted(self.cache.records()))
+            raise not_found(name, sorted(self.cache.records()[0]))
         with self.cache.lock(name):
             known = bool(self.cache.first_use(name))
             if not self.cache.remove(name) and not (forget and known):
@@ -109,16 +117,22 @@ class Catalogue:
 
     def import_checkpoint(self, path: Path, name: str, options: ImportOptions | None = None) -> Record:
         """Convert a checkpoint into the cache under a name that no card has; see `import_model`."""
-        if name.lower() in self._shipped | self._registered:
+        if name.lower() in self._shipped.names | self._registered.names:
             raise ConfigError(f"{name}: is the name of a published model; choose another")
         return import_model(path, name, self.cache, options or ImportOptions())
 
+    @staticmethod
+    def _card(cards: Cards, name: str) -> Card | None:
+        if name in cards.bad:
+            raise cards.bad[name]
+        return cards.good.get(name)
+
     @cached_property
-    def _shipped(self) -> dict[str, Card]:
+    def _shipped(self) -> Cards:
         return folder_cards(shipped_folder())
 
     @cached_property
-    def _registered(self) -> dict[str, Card]:
+    def _registered(self) -> Cards:
         return registry_cards(self._registry, self.cache, self._downloader)
 
 

@@ -15,31 +15,31 @@ REQUESTS_CA_BUNDLE …); where it names no CA bundle, SSL_CERT_FILE may, as for 
 from https to http is refused.
 """
 
-import hashlib
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from waveunet_cli import __version__
 from waveunet_cli.errors import DownloadError
+from waveunet_cli.events import Note
 from waveunet_cli.files import to_disk
-from waveunet_cli.hub.cards import File, megabytes
+from waveunet_cli.hub.cards import File
+from waveunet_cli.hub.verify import CHUNK_BYTES, require_space, size_text, verified
+from waveunet_cli.text import plain
 
 if TYPE_CHECKING:
     from requests import Response, Session
 
-CHUNK_BYTES = 1 << 16
 TIMEOUT_SECONDS = (10.0, 60.0)  # to connect, between two chunks
 LONGEST_DELAY_SECONDS = 60.0  # whatever Retry-After says
+NUMBER = re.compile("[0-9]{1,18}")
 PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -59,8 +59,8 @@ def offline_by_environment() -> bool:
 class Downloader:
     """One HTTP session and how patient it is; use as a context manager.
 
-    `offline` None asks the environment. `notify` is given one line for what a user should know. With `progress` a
-    bar with bytes and rate is drawn on stderr, if that is a terminal.
+    `offline` None asks the environment. `on_event` is given a Note for what a user should know. With `progress` a bar
+    with bytes and rate is drawn on stderr, if that is a terminal.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class Downloader:
         *,
         offline: bool | None = None,
         progress: bool = False,
-        notify: Callable[[str], None] = lambda _: None,
+        on_event: Callable[[Note], None] = lambda _: None,
         sleep: Callable[[float], None] = time.sleep,
         attempts: int = 5,
     ) -> None:
         self.offline = offline_by_environment() if offline is None else offline
-        self.notify = notify
+        self._on_event = on_event
         self._progress = progress
         self._sleep = sleep
         self._attempts = attempts
@@ -84,6 +84,10 @@ class Downloader:
     def __exit__(self, *_: object) -> None:
         if "_session" in self.__dict__:
             self._session.close()
+
+    def note(self, text: str) -> None:
+        """Tell the user."""
+        self._on_event(Note(text))
 
     def fetch(self, file: File, urls: Sequence[str], destination: Path) -> str:
         """Bring a verified file to `destination`, from the first of `urls` that serves it; returns its sha256.
@@ -142,7 +146,7 @@ class Downloader:
                 if failures == self._attempts:
                     raise DownloadError(f"{broken}; given up after {failures} attempts without progress") from broken
                 delay_seconds = min(max(broken.delay_seconds, 2.0 ** (failures - 1)), LONGEST_DELAY_SECONDS)
-                self.notify(f"{file.name}: {broken}; trying again in {delay_seconds:.0f} s")
+                self.note(f"{file.name}: {broken}; trying again in {delay_seconds:.0f} s")
                 self._sleep(delay_seconds)
 
     def _receive(self, url: str, file: File, part: Path) -> None:
@@ -155,8 +159,8 @@ class Downloader:
         try:
             with self._session.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
                 self._store(response, url, file, part, asked_from=_size(part) if headers else 0)
-        except (requests.exceptions.SSLError, requests.TooManyRedirects, requests.exceptions.InvalidURL) as error:
-            raise DownloadError(_reason(error)) from error
+        except (requests.exceptions.SSLError, requests.TooManyRedirects, ValueError) as error:
+            raise DownloadError(_reason(error)) from error  # ValueError: an address that cannot be asked
         except requests.RequestException as error:
             raise _BrokenOffError(_reason(error)) from error
         except OSError as error:
@@ -169,7 +173,7 @@ class Downloader:
             began = json.loads(_validator_path(part).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             began = {}
-        validator = began.get("validator") if began.get("url") == url else None
+        validator = began.get("validator") if isinstance(began, dict) and began.get("url") == url else None
         if not 0 < have <= file.most_bytes or not (validator or file.hash_known):
             part.unlink(missing_ok=True)
             return {}
@@ -178,7 +182,7 @@ class Downloader:
     def _store(self, response: "Response", url: str, file: File, part: Path, asked_from: int) -> None:
         start, total = _extent(response, asked_from, part)
         if total is not None and (total > file.most_bytes or (file.size and total != file.size)):
-            raise DownloadError(f"announces {total} bytes instead of {_size_text(file)}")
+            raise DownloadError(f"announces {total} bytes instead of {size_text(file)}")
         require_space(part.parent, (total or file.shown_size) - start)
         if start == 0:
             etag, date = response.headers.get("ETag", ""), response.headers.get("Last-Modified")
@@ -195,7 +199,7 @@ class Downloader:
                 bar.update(len(chunk))
         if received > file.most_bytes:
             part.unlink()
-            raise DownloadError(f"sends more than {_size_text(file)}")
+            raise DownloadError(f"sends more than {size_text(file)}")
         expected = total or file.size
         if expected is not None and received < expected:
             raise _BrokenOffError(f"ended after {received} of {expected} bytes")
@@ -217,7 +221,17 @@ class Downloader:
     def _session(self) -> "Session":
         import requests
 
-        session = requests.Session()
+        class Session(requests.Session):
+            """Asks nobody whom an https address redirects to without https."""
+
+            def get_redirect_target(self, resp: "Response") -> str | None:
+                target = super().get_redirect_target(resp)
+                scheme = urlsplit(urljoin(resp.url, target or "")).scheme
+                if resp.url.startswith("https:") and scheme != "https":
+                    raise DownloadError(f"redirects from https to {scheme}")
+                return target
+
+        session = Session()
         session.max_redirects = 10
         session.verify = os.environ.get("SSL_CERT_FILE") or True
         session.headers["User-Agent"] = f"waveunet/{__version__}"
@@ -225,49 +239,8 @@ class Downloader:
         return session
 
 
-@dataclass(frozen=True)
-class _Digest:
-    size: int
-    sha256: str
-    git_sha1: str
-
-
-def verified(path: Path, file: File) -> str:
-    """The sha256 of a file whose size and hash are as they should be; raises DownloadError if they are not."""
-    found = _digest(path)
-    if found.size > file.most_bytes or (file.size is not None and found.size != file.size):
-        raise DownloadError(f"{file.name} has {found.size} bytes instead of {_size_text(file)}")
-    for kind, wanted, got in (("sha256", file.sha256, found.sha256), ("git_sha1", file.git_sha1, found.git_sha1)):
-        if wanted is not None and wanted != got:
-            raise DownloadError(f"{file.name} has {kind} {got} instead of {wanted}: other or damaged bytes")
-    return found.sha256
-
-
-def require_space(folder: Path, needed_bytes: int) -> None:
-    """Raise DownloadError unless the disk of an existing folder has room."""
-    free_bytes = shutil.disk_usage(folder).free
-    if needed_bytes > free_bytes:
-        raise DownloadError(
-            f"{folder}: {megabytes(needed_bytes)} needed, {megabytes(free_bytes)} free; "
-            "make room, or set WAVEUNET_CACHE to a folder on another disk"
-        )
-
-
-def _digest(path: Path) -> _Digest:
-    size = _size(path)
-    sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)  # as git names blobs
-    with path.open("rb") as stream:
-        while block := stream.read(CHUNK_BYTES):
-            sha256.update(block)
-            git.update(block)
-    return _Digest(size, sha256.hexdigest(), git.hexdigest())
-
-
 def _extent(response: "Response", asked_from: int, part: Path) -> tuple[int, int | None]:
     """First byte that is sent and size of the whole file as announced; raises for any answer that is no file."""
-    hops = [hop.url for hop in (*response.history, response)]
-    if hops[0].startswith("https:") and any(hop.startswith("http:") for hop in hops):
-        raise DownloadError("redirects from https to http")
     status = response.status_code
     if status == 416 and asked_from:
         part.unlink(missing_ok=True)
@@ -280,8 +253,10 @@ def _extent(response: "Response", asked_from: int, part: Path) -> tuple[int, int
         raise DownloadError("sends a compressed form that was not asked for")
     if status == 200:
         length = response.headers.get("Content-Length")
-        return 0, int(length) if length and length.isdigit() else None
-    sent = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        return 0, int(length) if length and NUMBER.fullmatch(length) else None
+    sent = re.fullmatch(
+        rf"bytes ({NUMBER.pattern})-{NUMBER.pattern}/({NUMBER.pattern}|\*)", response.headers.get("Content-Range", "")
+    )
     if sent is None or int(sent[1]) != asked_from:
         part.unlink(missing_ok=True)
         raise _BrokenOffError("answers with another range than was asked for")
@@ -292,11 +267,11 @@ def _retry_after_seconds(value: str | None) -> float:
     """Seconds that a Retry-After header asks for, in either of its two forms; at most 0: none to wait for."""
     if not value:
         return 0.0
-    if value.isdigit():
+    if NUMBER.fullmatch(value):
         return float(value)
     try:
         return parsedate_to_datetime(value).timestamp() - time.time()
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
 
 
@@ -308,16 +283,12 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _size_text(file: File) -> str:
-    return str(file.size) if file.size else f"at most {file.most_bytes}"
-
-
 def _reason(error: Exception) -> str:
     """One line for what requests wraps: of "Pool(…): Max retries exceeded … (Caused by …)" only the cause."""
     import requests
 
     cause = getattr(error.args[0] if error.args else None, "reason", None) or error
     cause = getattr(cause, "original_error", cause)  # of a proxy
-    text = " ".join(str(cause).split()) or type(cause).__name__
+    text = plain(" ".join(str(cause).split())) or type(cause).__name__
     proxy = "the proxy: " if isinstance(error, requests.exceptions.ProxyError) else ""
     return proxy + re.sub(r"^\w+\(host='[^']*', port=\d+\): ", "", text)

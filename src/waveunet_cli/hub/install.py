@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-from waveunet_cli.errors import CheckpointError, ConfigError, DownloadError, WaveUNetError
+from waveunet_cli.errors import CheckpointError, ConfigError, DownloadError
 from waveunet_cli.hub.archive import extract
 from waveunet_cli.hub.cache import Cache, Record, sha256_of
-from waveunet_cli.hub.cards import NAME, STEM, Card, File, is_url, megabytes
-from waveunet_cli.hub.download import Downloader, require_space, verified
+from waveunet_cli.hub.cards import NAME, Card, File, is_url, megabytes
+from waveunet_cli.hub.download import Downloader
 from waveunet_cli.hub.registry import local_files
+from waveunet_cli.hub.verify import require_space, verified
 from waveunet_cli.importers.options import ImportOptions
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Installer:
         """
 
         def waiting() -> None:
-            self._downloader.notify(f"{card.name}: another process is fetching it; waiting")
+            self._downloader.note(f"{card.name}: another process is fetching it; waiting")
 
         with self._cache.lock(card.name, waiting):
             return self._cache.record(card.name) or self._install(card)
@@ -59,7 +60,7 @@ class Installer:
         weights = folder / "converted.safetensors"
         try:
             config, notes = _converted(paths, weights, card)
-        except WaveUNetError:
+        except CheckpointError:
             shutil.rmtree(folder)  # whatever came, it is not the model; the next attempt fetches anew
             raise
         if not local:
@@ -87,10 +88,10 @@ class Installer:
         """Say what comes from where, how large, under which licence; and refuse early if it cannot fit."""
         hosts = [urlsplit(url).netloc for file in card.files for url in addresses(card, file)]
         hosts += [urlsplit(url).netloc for url in (card.archive.urls if card.archive else ())]
-        if self._downloader.offline or not hosts:
+        if self._downloader.offline or not hosts or all((folder / file.name).is_file() for file in card.files):
             return
         about = "" if card.is_size_exact else "about "
-        self._downloader.notify(
+        self._downloader.note(
             f"{card.name}: downloading {about}{megabytes(card.size)} from {' or '.join(dict.fromkeys(hosts))}; "
             f"licence: {card.licence}"
         )
@@ -108,7 +109,7 @@ class Installer:
             if card.archive is None:
                 raise
             if file.urls and not self._downloader.offline:
-                self._downloader.notify(
+                self._downloader.note(
                     f"{card.name}: {error}; trying {card.archive.name}, {megabytes(card.archive.shown_size)}"
                 )
         missing = [file for file in files if file.name not in hashes]
@@ -127,7 +128,7 @@ class Installer:
         fresh = {name: hashes[name] for name in sorted(unpublished & hashes.keys() - known.keys())}
         if fresh:
             self._cache.record_first_use(card.name, known | fresh)
-            self._downloader.notify(
+            self._downloader.note(
                 f"{card.name}: nobody published a hash of {', '.join(fresh)}; recorded it, a change will be refused"
             )
 
@@ -142,7 +143,7 @@ def addresses(card: Card, file: File) -> tuple[str, ...]:
 def import_model(path: Path, name: str, cache: Cache, options: ImportOptions) -> Record:
     """Convert a checkpoint of any known format, or take one of ours, into the cache under a new name.
 
-    What the options do not say, a sidecar may (see convert/sidecar.py).
+    What the options do not say, a sidecar may (see importers/sidecar.py).
 
     Raises ConfigError for a name that cannot be used, CheckpointError for a file that is no checkpoint.
     """
@@ -174,9 +175,6 @@ def _import(path: Path, name: str, weights: Path, cache: Cache, options: ImportO
     else:
         converted = import_checkpoint(path, weights, options)
         config, kind, notes = converted.config, converted.format, converted.notes
-    strange = [source for source in config.sources if not STEM.fullmatch(source)]
-    if strange:
-        raise CheckpointError(f"{path}: stems named {strange} cannot name files; rename them, as with --stems")
     hashes = {path.name: sha256_of(path)} if path.is_file() else {}
     record = _record(name, config, weights, kind, "as its author says", str(path.resolve()), hashes, notes)
     cache.add(record, weights)
@@ -194,15 +192,7 @@ def _converted(paths: Sequence[Path], weights: Path, card: Card) -> tuple["Confi
         return config, ()
     from waveunet_cli.importers.convert import convert
 
-    options = ImportOptions(sample_rate=card.sample_rate, stems=card.stems, residual=card.residual)
-    if card.config:
-        options = replace(
-            options,
-            padding=card.config.padding,
-            activation=card.config.activation,
-            window_frames=card.config.window_frames,
-        )
-    converted = convert(next((path for path in paths if path.suffix == ".index"), paths[0]), options)
+    converted = convert(next((path for path in paths if path.suffix == ".index"), paths[0]), card.options)
     _require_same(converted.config, card)
     save_checkpoint(weights, converted.config, converted.weights)
     return converted.config, converted.notes

@@ -3,23 +3,37 @@
 A registry is a folder of cards, or an address: `<address>/index.toml` lists them, `cards = ["a.toml", "b.toml"]`,
 and they lie beside it; a folder that is also served may hold that index too. A file without addresses of its own lies
 beside its card in either case. A registry adds models; a card with the name of a shipped one is refused, so that a
-name never silently means another model. The last copy of an addressed registry serves when it cannot be reached.
+name never silently means another model. The last good copy of an addressed registry serves when it cannot be reached,
+or when something else, such as the page of a hotel's network, comes in its place. A card that cannot be read is no
+model, and stops no other.
 """
 
 import os
 import shutil
-import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Any
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from msgspec import Meta
 
 from waveunet_cli.errors import ConfigError, DownloadError, ModelNotFoundError
 from waveunet_cli.hub.cache import Cache
-from waveunet_cli.hub.cards import Card, File, is_url, parse_card, read_card
+from waveunet_cli.hub.cards import Card, File, FileName, is_url, parse_card, read_card
 from waveunet_cli.hub.download import Downloader
+from waveunet_cli.tables import from_table, toml_of
 
 INDEX = "index.toml"
 CARD_BYTES = 50_000  # twice this is the most that is read
+
+
+@dataclass(frozen=True)
+class Index:
+    """The index of a registry: the names of the files of its cards, such as small.toml."""
+
+    cards: Annotated[tuple[FileName, ...], Meta(max_length=1000)]
 
 
 def shipped_folder() -> Path:
@@ -29,19 +43,32 @@ def shipped_folder() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "models"
 
 
-def folder_cards(folder: Path) -> dict[str, Card]:
-    """Every card of a folder by name, sorted; raises ConfigError for an unreadable one."""
-    return {path.stem: read_card(path) for path in sorted(folder.glob("*.toml")) if path.name != INDEX}
+@dataclass(frozen=True)
+class Cards:
+    """Cards by name, sorted, and why others could not be read, by the name that their file gives them."""
+
+    good: Mapping[str, Card]
+    bad: Mapping[str, ConfigError]
+
+    @property
+    def names(self) -> set[str]:
+        return {*self.good, *self.bad}
 
 
-def registry_cards(registry: str | None, cache: Cache, downloader: Downloader) -> dict[str, Card]:
+def folder_cards(folder: Path) -> Cards:
+    """The cards of a folder."""
+    paths = [path for path in sorted(folder.glob("*.toml")) if path.name != INDEX]
+    return _sorted_out({path.stem: partial(read_card, path) for path in paths})
+
+
+def registry_cards(registry: str | None, cache: Cache, downloader: Downloader) -> Cards:
     """The cards of the user's registry: `registry`, else WAVEUNET_MODELS, else none.
 
-    Raises ConfigError for a registry that is no folder or holds a bad card, DownloadError for one out of reach.
+    Raises ConfigError for a registry that is no folder or has no readable index, DownloadError for one out of reach.
     """
     where = registry or os.environ.get("WAVEUNET_MODELS")
     if not where:
-        return {}
+        return Cards({}, {})
     if is_url(where):
         cards = _fetched_cards(where.rstrip("/") + "/", cache, downloader)
     elif Path(where).is_dir():
@@ -50,7 +77,7 @@ def registry_cards(registry: str | None, cache: Cache, downloader: Downloader) -
         raise ConfigError(
             f"{where}: the model registry is neither a folder nor an http address; mend --registry or WAVEUNET_MODELS"
         )
-    taken = sorted(cards.keys() & {path.stem for path in shipped_folder().glob("*.toml")})
+    taken = sorted(cards.names & {path.stem for path in shipped_folder().glob("*.toml")})
     if taken:
         raise ConfigError(f"{where}: {', '.join(taken)} is the name of a model shipped with waveunet; rename the card")
     return cards
@@ -75,38 +102,59 @@ def not_found(name: str, known: list[str]) -> ModelNotFoundError:
     )
 
 
-def _fetched_cards(address: str, cache: Cache, downloader: Downloader) -> dict[str, Card]:
-    """The cards at an address, or their last copy if they cannot all be fetched."""
-    last = cache.registry(address)
-    fresh = last.with_name(f"{last.name}-fresh")
-    with cache.lock(f"_{last.name}"):
-        shutil.rmtree(fresh, ignore_errors=True)
+def _sorted_out(read: Mapping[str, Callable[[], Card]]) -> Cards:
+    good: dict[str, Card] = {}
+    bad: dict[str, ConfigError] = {}
+    for name, card in read.items():
         try:
-            for name in _listed(_fetched_text(INDEX, address, fresh, downloader), address):
-                _fetched_text(name, address, fresh, downloader)
-            shutil.rmtree(last, ignore_errors=True)
-            fresh.rename(last)
-        except DownloadError as error:
-            if not last.is_dir():
+            good[name] = card()
+        except ConfigError as error:
+            bad[name] = error
+    return Cards(good, bad)
+
+
+def _fetched_cards(address: str, cache: Cache, downloader: Downloader) -> Cards:
+    """The cards at an address, or their last good copy if they cannot all be fetched."""
+    last = cache.registry(address)
+    with cache.lock(f"_{last.path.stem}"):
+        texts = last.read()
+        try:
+            texts = _fetched_texts(address, cache.downloads(f"_{last.path.stem}"), downloader, texts)
+            last.replace(texts)
+        except (DownloadError, ConfigError) as error:
+            if INDEX not in texts:
                 raise
-            downloader.notify(f"{address}: {error}; its last copy serves")
-        names = _listed((last / INDEX).read_text(encoding="utf-8"), address)
-        texts = {name: (last / name).read_text(encoding="utf-8") for name in names}
-    cards = [parse_card(text, where=address + name, origin=address) for name, text in texts.items()]
-    return {card.name: card for card in cards}
+            downloader.note(f"{error}; its last copy serves")
+    names = _listed(texts[INDEX], address)
+    return _sorted_out(
+        {PurePosixPath(name).stem: partial(parse_card, texts.get(name, ""), address + name, address) for name in names}
+    )
+
+
+def _fetched_texts(address: str, folder: Path, downloader: Downloader, last: Mapping[str, str]) -> dict[str, str]:
+    """The index and the cards that it lists, by name; of a card in whose place something else came, the last copy."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        texts = {INDEX: _fetched_text(INDEX, address, folder, downloader)}
+        for name in _listed(texts[INDEX], address):
+            texts[name] = _fetched_text(name, address, folder, downloader)
+            try:
+                toml_of(texts[name], address + name)
+            except ConfigError as error:
+                if name in last:
+                    downloader.note(f"{error}; its last copy serves")
+                    texts[name] = last[name]
+        return texts
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fetched_text(name: str, address: str, folder: Path, downloader: Downloader) -> str:
     downloader.fetch(File(name, expected_size=CARD_BYTES), [address + name], folder / name)
-    return (folder / name).read_text(encoding="utf-8")
+    return (folder / name).read_text(encoding="utf-8", errors="replace")  # what is no UTF-8 is no TOML, or shows it
 
 
 def _listed(index: str, address: str) -> list[str]:
     """The names of the card files that an index lists, sorted; raises ConfigError."""
-    try:
-        names: Any = tomllib.loads(index).get("cards")
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{address}index.toml: no TOML ({error})") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f'{address}index.toml: must list its cards, as in cards = ["small.toml"]')
-    return sorted(names)
+    where = address + INDEX
+    return sorted(from_table(Index, toml_of(index, where), where).cards)

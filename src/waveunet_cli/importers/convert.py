@@ -1,18 +1,16 @@
 """Find the importer of a checkpoint and let it convert."""
 
+from importlib import import_module
 from pathlib import Path
 
-import torch
-
 from waveunet_cli.errors import CheckpointError, ConfigError
-from waveunet_cli.importers import keras_port, mss, pytorch_port, tf1
+from waveunet_cli.importers import PROGRAMS
 from waveunet_cli.importers.converted import Converted, Importer
 from waveunet_cli.importers.foreign import Foreign
 from waveunet_cli.importers.options import ImportOptions
-from waveunet_cli.networks.checkpoint import load_weights, save_checkpoint
-from waveunet_cli.networks.family import build_network
+from waveunet_cli.networks.checkpoint import load_weights, network_without_weights, save_checkpoint
 
-IMPORTERS: tuple[Importer, ...] = (tf1.IMPORTER, keras_port.IMPORTER, pytorch_port.IMPORTER, mss.IMPORTER)
+IMPORTERS: tuple[Importer, ...] = tuple(import_module(f"{__package__}.{name}").IMPORTER for name in PROGRAMS.values())
 
 
 def convert(path: Path, options: ImportOptions | None = None) -> Converted:
@@ -29,9 +27,7 @@ def convert(path: Path, options: ImportOptions | None = None) -> Converted:
         converted = importer.convert(foreign, options)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); check the path and its permissions") from error
-    with torch.device("meta"):  # only to compare every name and shape
-        network = build_network(converted.config)
-    load_weights(network, converted.weights, where=str(path))
+    load_weights(network_without_weights(converted.config), converted.weights, where=str(path))
     return converted
 
 

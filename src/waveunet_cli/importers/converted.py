@@ -1,8 +1,4 @@
-"""What an importer is and what it yields, and the few rules that all formats share.
-
-An importer is added in two places: its file in this folder, which ends in an Importer; and its name in the list of
-convert.py.
-"""
+"""What an importer is and what it yields, and the few rules that all formats share."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -37,7 +33,7 @@ class Converted:
 class Importer:
     """How the checkpoints of one program are read.
 
-    format        what its checkpoints are called
+    format        what its checkpoints are called, as in PROGRAMS
     options       the names of the fields of ImportOptions that it reads; any other that is given is refused
     recognises    whether a checkpoint is one of its own
     convert       the conversion; it raises CheckpointError for a damaged checkpoint or another network

@@ -41,11 +41,11 @@ def recognises(foreign: Foreign) -> bool:
 def convert(foreign: Foreign, options: ImportOptions) -> Converted:
     """The network and weights of a Keras file; the architecture is in its graph.
 
-    Raises CheckpointError if the file is damaged, holds another network, or if h5py is not installed.
+    Raises CheckpointError if the file is damaged or holds another network, ConfigError if h5py is not installed.
     """
     path = foreign.path
     if find_spec("h5py") is None:
-        raise CheckpointError(f"{path}: reading Keras files needs h5py; run: pip install h5py")
+        raise ConfigError(f"{path}: reading Keras files needs h5py; run: pip install 'waveunet[h5]'; then try again")
     stored = _stored(path)
     try:
         graph = json.loads(stored["model_config"].tobytes())

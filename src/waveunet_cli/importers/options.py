@@ -1,37 +1,73 @@
 """What the tensors of a checkpoint cannot tell: one list, from which the command's options, the keys of a sidecar and
-those of a card's [import] table derive. No torch here.
+those of a card derive. No torch here.
 """
 
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from waveunet_cli.bounds import SampleRateHz, SourceName, Stride, WindowFrames
+from waveunet_cli.errors import ConfigError
+from waveunet_cli.tables import check
+
+Names = Annotated[
+    tuple[SourceName, ...],
+    Meta(min_length=2, max_length=32, description="two or more different names of letters, digits, spaces, _ and -"),
+]
 
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """None is what nobody said: then the importer takes what the published models have, and notes it.
+    """None is what nobody said: then the importer takes what the published models have, and says so.
 
-    padding          "valid" or "same": whether the network's convolutions pad with zeros
-    activation       "tanh" or "linear": what the network applies to its output
-    sample_rate      Hz the network works at
-    stems            names of the sources, in the order of the network's outputs
-    residual         the source for what lies above the model's Nyquist frequency
-    window_frames    output frames of one window
-    stride           factor between the rates of two levels
+    The metadata are for the command line. Raises ConfigError for an option that cannot be.
     """
 
-    padding: Literal["valid", "same"] | None = None
-    activation: Literal["tanh", "linear"] | None = None
-    sample_rate: int | None = None
-    stems: tuple[str, ...] | None = None
-    residual: str | None = None
-    window_frames: int | None = None
-    stride: int | None = None
+    padding: Literal["valid", "same"] | None = field(
+        default=None,
+        metadata={
+            "help": "Padding of a TensorFlow checkpoint's network: none (valid) or zeros (same).  [default: valid]"
+        },
+    )
+    activation: Literal["tanh", "linear"] | None = field(
+        default=None,
+        metadata={"help": "What a TensorFlow checkpoint's network applies to its output.  [default: tanh]"},
+    )
+    sample_rate: SampleRateHz | None = field(
+        default=None,
+        metadata={"help": "Sample rate that the network works at.", "metavar": "HZ"},
+    )
+    stems: Names | None = field(
+        default=None,
+        metadata={"help": "Names of the stems, in the order of the network's outputs.", "metavar": "A,B"},
+    )
+    residual: SourceName | None = field(
+        default=None,
+        metadata={"help": "Stem that gets what lies above half the network's sample rate.", "metavar": "STEM"},
+    )
+    window_frames: WindowFrames | None = field(
+        default=None,
+        metadata={"help": "Frames of each stem that the network computes at once.", "metavar": "N"},
+    )
+    stride: Stride | None = field(
+        default=None,
+        metadata={
+            "help": "Factor between the sample rates of two levels of a PyTorch port.  [default: 4]",
+            "metavar": "N",
+        },
+    )
 
-    def given(self) -> dict[str, object]:
-        """The options that somebody said, by name."""
+    def __post_init__(self) -> None:
+        check(self)
+        if self.stems and len(set(self.stems)) < len(self.stems):
+            raise ConfigError(f"stems: found {', '.join(self.stems)}; expected two or more different names")
+
+    def given(self) -> dict[str, Any]:
+        """The options that somebody gave, by name."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
     def over(self, others: "ImportOptions") -> "ImportOptions":
         """These options and, where they say nothing, the others."""
-        return ImportOptions(**{**others.given(), **self.given()})  # type: ignore[arg-type]
+        return ImportOptions(**{**others.given(), **self.given()})

@@ -8,33 +8,11 @@
 All of it may be left out. CHECKPOINT is the whole name of the file, or the prefix of a TensorFlow bundle.
 """
 
-import tomllib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from waveunet_cli.errors import ConfigError
 from waveunet_cli.importers.options import ImportOptions
 from waveunet_cli.importers.tensorflow_bundle import find_prefix
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value > 0
-
-
-def _are_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value) and len(set(value)) > 1
-
-
-_FITS: dict[str, Callable[[Any], bool]] = {
-    "padding": ("valid", "same").__contains__,
-    "activation": ("tanh", "linear").__contains__,
-    "sample_rate": _is_count,
-    "stems": _are_names,
-    "residual": lambda value: isinstance(value, str),
-    "window_frames": _is_count,
-    "stride": _is_count,
-}
+from waveunet_cli.tables import from_table, toml_in
 
 
 def read_sidecar(checkpoint: Path) -> ImportOptions:
@@ -46,12 +24,4 @@ def read_sidecar(checkpoint: Path) -> ImportOptions:
     path = checkpoint.with_name(f"{checkpoint.name}.waveunet.toml")
     if not path.is_file():
         return ImportOptions()
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: unreadable sidecar ({error}); mend it or take it away") from error
-    for key, value in table.items():
-        if key not in _FITS or not _FITS[key](value):
-            raise ConfigError(f"{path}: {key!r}: {value!r} is no option of an import; known are {', '.join(_FITS)}")
-    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
-    return ImportOptions(**given)
+    return from_table(ImportOptions, toml_in(path), str(path))

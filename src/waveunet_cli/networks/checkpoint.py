@@ -1,24 +1,26 @@
 """A checkpoint is a configuration and its weights in one safetensors file; nothing in it can run code.
 
-The configuration stands as JSON under the metadata key "config": the family of the network, then the fields of the
-family's dataclass. Loading is strict: unknown or missing fields, names and shapes are listed and refused. Only a field
-that came after a family's first checkpoints (metadata "later") may be missing, and is while it has its default.
+The configuration stands as JSON under the metadata key "config" (see family.py). Loading is strict: unknown or missing
+fields, names and shapes are listed and refused, and all of them before a weight is read.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from errno import EIO
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from waveunet_cli.errors import CheckpointError, ConfigError
+from waveunet_cli.errors import CheckpointError
 from waveunet_cli.files import whole_file
-from waveunet_cli.networks.family import FAMILIES, Config, Model, build_network, config_class, family_of
+from waveunet_cli.networks.family import Config, Model, build_network, config_from_json, config_to_json
+from waveunet_cli.text import one_line, shown
+
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+STORED = FLOATS | {"I64": torch.int64}  # what a weight may be; the integers count batches
+Header = Mapping[str, tuple[tuple[int, ...], torch.dtype | str]]  # name → shape, kind of number
 
 
 def save_checkpoint(
@@ -36,7 +38,7 @@ def save_checkpoint(
             save_file(stored, temporary, metadata={"config": config_to_json(config)})
             temporary.chmod(mode)
     except SafetensorError as error:
-        raise OSError(f"{path}: cannot be written ({error})") from error
+        raise OSError(EIO, f"cannot be written: {one_line(error)}", str(path)) from error
 
 
 def load_checkpoint(path: Path, name: str | None = None) -> Model:
@@ -50,33 +52,66 @@ def load_checkpoint(path: Path, name: str | None = None) -> Model:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            if "config" not in metadata:
+                raise CheckpointError(
+                    f"{path}: holds weights but no configuration; convert it with 'waveunet models import'"
+                )
+            config = config_from_json(metadata["config"], where=str(path))
+            network = network_without_weights(config)
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            header = {
+                key: (tuple(s.get_shape()), STORED.get(s.get_dtype(), s.get_dtype())) for key, s in slices.items()
+            }
+            _require_fit(network, header, str(path))
+            weights = {key: file.get_tensor(key) for key in slices}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path}: not a readable safetensors checkpoint, or a truncated one ({error}); download or convert it again"
+            f"{path}: not a readable safetensors checkpoint, or a truncated one ({one_line(error)}); "
+            "download or convert it again"
         ) from error
-    if "config" not in metadata:
-        raise CheckpointError(f"{path}: holds weights but no configuration; convert it with 'waveunet models import'")
-    config = config_from_json(metadata["config"], where=str(path))
-    with torch.device("meta"):  # no time and memory for random weights that are replaced at once
-        network = build_network(config)
     load_weights(network, weights, where=str(path))
     return Model(name or path.stem, config, network)
 
 
+def network_without_weights(config: Config) -> nn.Module:
+    """The network of a configuration on torch's meta device: shapes that take no memory, for load_weights to fill."""
+    with torch.device("meta"):
+        return build_network(config)
+
+
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
     """Give a network its weights, as float32; raises CheckpointError listing every name or shape that differs."""
+    _require_fit(network, {name: (tuple(w.shape), w.dtype) for name, w in weights.items()}, where)
+    converted = {name: w.float() if w.is_floating_point() else w for name, w in weights.items()}
+    for name, weight in converted.items():
+        if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
+            raise CheckpointError(f"{where}: {name} holds NaN or infinite values; the checkpoint is damaged")
+    network.load_state_dict(converted, assign=True)
+    network.requires_grad_(False)
+
+
+def _require_fit(network: nn.Module, found: Header, where: str) -> None:
+    """Raise CheckpointError unless weights have the names, shapes and kinds of numbers that a network's have."""
     expected = network.state_dict()
-    missing = sorted(expected.keys() - weights.keys())
-    unexpected = sorted(weights.keys() - expected.keys())
+    both = sorted(expected.keys() & found.keys())
     reshaped = [
-        f"{key} {tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in sorted(expected.keys() & weights.keys())
-        if weights[key].shape != expected[key].shape
+        f"{name} {found[name][0]} instead of {tuple(expected[name].shape)}"
+        for name in both
+        if found[name][0] != tuple(expected[name].shape)
+    ]
+    retyped = [
+        f"{name} {found[name][1]}"
+        for name in both
+        if found[name][1] not in (FLOATS.values() if expected[name].is_floating_point() else [expected[name].dtype])
     ]
     differences = [
         f"{what}: {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("shape", reshaped))
+        for what, names in (
+            ("missing", sorted(expected.keys() - found.keys())),
+            ("unexpected", [shown(name).strip("'") for name in sorted(found.keys() - expected.keys())]),
+            ("shape", reshaped),
+            ("kind of numbers", retyped),
+        )
         if names
     ]
     if differences:
@@ -84,53 +119,3 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) 
             f"{where}: weights do not fit the configuration ({'; '.join(differences)}); "
             "it is a checkpoint of another architecture or a damaged one"
         )
-    for key, weight in weights.items():
-        if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
-            raise CheckpointError(f"{where}: {key} holds NaN or infinite values; the checkpoint is damaged")
-    network.load_state_dict({key: w.float() if w.is_floating_point() else w for key, w in weights.items()}, assign=True)
-    network.requires_grad_(False)
-
-
-def config_to_json(config: Config) -> str:
-    """A configuration as one line of JSON, its family first."""
-    return json.dumps({"family": family_of(config), **stated_fields(config)})
-
-
-def stated_fields(config: Config) -> dict[str, Any]:
-    """The fields that a checkpoint states of its configuration: all but later ones that have their default."""
-    later = _later(type(config))
-    values: dict[str, Any] = asdict(config)  # type: ignore[call-overload]
-    return {name: value for name, value in values.items() if name not in later or value != later[name]}
-
-
-def config_from_json(text: str, where: str) -> Config:
-    """The configuration that `config_to_json` wrote; raises CheckpointError for anything else."""
-    try:
-        values: dict[str, Any] = dict(json.loads(text))
-        known = config_class(values.pop("family"))
-    except (ValueError, TypeError, KeyError, ConfigError) as error:
-        raise CheckpointError(
-            f"{where}: unknown network family or unreadable configuration ({error}); "
-            f"known families: {', '.join(FAMILIES)}; update waveunet or convert the checkpoint again"
-        ) from error
-    names = {field.name for field in fields(known)}  # type: ignore[arg-type]
-    missing = names - values.keys() - _later(known).keys()
-    if missing or values.keys() - names:
-        raise CheckpointError(
-            f"{where}: configuration fields differ (missing: {sorted(missing)}, "
-            f"unknown: {sorted(values.keys() - names)}); update waveunet or convert the checkpoint again"
-        )
-    try:
-        config: Config = known(**{key: _frozen(value) for key, value in values.items()})
-    except (ConfigError, TypeError) as error:
-        raise CheckpointError(f"{where}: impossible configuration: {error}") from error
-    return config
-
-
-def _later(known: type) -> dict[str, Any]:
-    """The defaults of the fields that a configuration got after the first checkpoints of its family."""
-    return {field.name: field.default for field in fields(known) if field.metadata.get("later")}
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

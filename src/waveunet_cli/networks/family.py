@@ -4,12 +4,16 @@ A family is added in two places: its file in this folder, with a frozen dataclas
 a network built from it; and its line in FAMILIES. No torch is loaded before a network is built.
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, fields
 from importlib import import_module
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-from waveunet_cli.errors import ConfigError
+from waveunet_cli.bounds import MOST_INPUT_FRAMES
+from waveunet_cli.errors import CheckpointError, ConfigError
 from waveunet_cli.networks.geometry import Window
+from waveunet_cli.tables import check, from_table, json_of
+from waveunet_cli.text import shown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,6 +63,58 @@ class Model:
     network: "nn.Module"
 
 
+def check_config(config: Config, *, least_sources: int) -> None:
+    """What the configurations of all families must hold, to be called by each when it is made.
+
+    Raises ConfigError if a field is of another type or out of bounds, if taps have no centre, or if the names of the
+    sources do not differ, are fewer than `least_sources`, or lack `residual`.
+    """
+    check(config)
+    for field in fields(config):  # type: ignore[arg-type]
+        if field.name.endswith("taps") and getattr(config, field.name) % 2 == 0:
+            raise ConfigError(f"{field.name}: found {getattr(config, field.name)}; taps must be odd")
+    if not least_sources <= len(config.sources) == len(set(config.sources)):
+        raise ConfigError(f"sources: found {config.sources!r}; expected {least_sources} or more different names")
+    if config.residual not in config.sources:
+        raise ConfigError(f"residual: found {config.residual!r}; expected one of {', '.join(config.sources)}")
+
+
+def check_window(config: Config) -> None:
+    """Raise ConfigError if a configuration from a file makes a network that reads more at once than is plausible."""
+    frames = config.window().input
+    if frames > MOST_INPUT_FRAMES:
+        raise ConfigError(f"its levels and taps make windows of {frames} frames; at most {MOST_INPUT_FRAMES} are read")
+
+
+def config_to_json(config: Config) -> str:
+    """A configuration as a checkpoint states it: one line of JSON, the family first."""
+    values: dict[str, Any] = asdict(config)  # type: ignore[call-overload]
+    return json.dumps({"family": family_of(config), **values})
+
+
+def config_from_json(text: str, where: str) -> Config:
+    """The configuration that `config_to_json` wrote. Raises CheckpointError for anything else.
+
+    Every field must be there, so that a default that changes changes no checkpoint.
+    """
+    try:
+        table = json_of(text, "configuration")
+        family = table.pop("family", None)
+        if not isinstance(family, str):
+            raise ConfigError(f"family: found {shown(family)}; expected one of {', '.join(FAMILIES)}")
+        kind = config_class(family)
+        missing = [f.name for f in fields(kind) if f.name not in table]  # type: ignore[arg-type]
+        if missing:
+            raise ConfigError(f"missing: {', '.join(missing)}")
+        config = from_table(kind, table, family)
+        check_window(config)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{where}: impossible configuration: {error}; update waveunet or convert the checkpoint again"
+        ) from error
+    return config
+
+
 def family_of(config: Config) -> str:
     """The family that a configuration declares. Raises ConfigError if there is none of that name."""
     name = getattr(config, "family", type(config).__name__)
@@ -82,7 +138,7 @@ def build_network(config: Config) -> "nn.Module":
 
 def _family(name: str) -> Family:
     if name not in FAMILIES:
-        raise ConfigError(f"{name!r} is no family of networks; known families: {', '.join(FAMILIES)}")
+        raise ConfigError(f"{shown(name)} is no family of networks; known families: {', '.join(FAMILIES)}")
     return FAMILIES[name]
 
 

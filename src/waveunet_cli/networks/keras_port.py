@@ -14,15 +14,17 @@ from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
 from operator import mul
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from msgspec import Meta
 from torch import Tensor, nn
 
+from waveunet_cli.bounds import AudioChannels, Channels, Pooling, SampleRateHz, SourceNames, Taps, WindowFrames
 from waveunet_cli.errors import ConfigError
+from waveunet_cli.networks.family import check_config
 from waveunet_cli.networks.geometry import Window, whole_steps
-from waveunet_cli.networks.wave_u_net.config import check_sources
 
 SLOPE = 0.2  # of the LeakyReLU below zero
 KERAS_EPSILON, KERAS_MOMENTUM = 1e-3, 0.99  # of batch norm, by default
@@ -47,31 +49,25 @@ class KerasPortConfig:
     """
 
     family: ClassVar[str] = "keras-port"
-    sources: tuple[str, ...] = ("vocals", "accompaniment")
-    sample_rate: int = 16_000
-    channels: int = 2
-    filters: tuple[int, ...] = (48, 48, 144, 240, 336, 432, 528, 624)
-    pooling: tuple[int, ...] = (1, 4, 4, 4, 4, 4, 4)
+    sources: SourceNames = ("vocals", "accompaniment")
+    sample_rate: SampleRateHz = 16_000
+    channels: AudioChannels = 2
+    filters: Annotated[tuple[Channels, ...], Meta(min_length=2, max_length=17)] = (48, 48, 144, 240, 336, 432, 528, 624)
+    pooling: Annotated[tuple[Pooling, ...], Meta(max_length=16)] = (1, 4, 4, 4, 4, 4, 4)
     pool: Literal["max", "first"] = "max"
-    down_taps: int = 31
-    up_taps: int = 15
-    bottleneck_taps: int = 15
-    window_frames: int = 64_000  # of the 14-second excerpts in training, what was not cropped
+    down_taps: Taps = 31
+    up_taps: Taps = 15
+    bottleneck_taps: Taps = 15
+    window_frames: WindowFrames = 64_000  # of the 14-second excerpts in training, what was not cropped
     residual: str = "accompaniment"
     batch_norm: bool = False
 
     def __post_init__(self) -> None:
-        check_sources(self.sources, self.residual, least=2)
-        if self.pool not in ("max", "first"):
-            raise ConfigError(f"pool must be max or first, found {self.pool!r}")
-        if len(self.filters) != len(self.pooling) + 1 or len(self.filters) < 2 or min(*self.filters, *self.pooling) < 1:
+        check_config(self, least_sources=2)
+        if len(self.filters) != len(self.pooling) + 1:
             raise ConfigError(
                 f"filters {self.filters} and pooling {self.pooling} must be one a level, and a bottleneck's"
             )
-        if any(taps < 1 or taps % 2 == 0 for taps in (self.down_taps, self.up_taps, self.bottleneck_taps)):
-            raise ConfigError("taps must be odd")
-        if self.channels not in (1, 2) or self.sample_rate < 1 or self.window_frames < 1:
-            raise ConfigError("channels must be 1 or 2, sample_rate and window_frames at least 1")
 
     @property
     def additive(self) -> bool:

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waveunet_cli.errors import ConfigError
+from waveunet_cli.bounds import Filters, Levels, SampleRateHz, SourceNames, Taps, WindowFrames
+from waveunet_cli.networks.family import check_config
 from waveunet_cli.networks.geometry import Window, same_window
-from waveunet_cli.networks.wave_u_net.config import check_sources
 
 SLOPE = 0.01  # of the LeakyReLU below zero
 
@@ -36,21 +36,17 @@ class MSSConfig:
     """
 
     family: ClassVar[str] = "mss-wave-u-net"
-    sources: tuple[str, ...] = ("drums", "bass", "other", "vocals")
-    sample_rate: int = 22_050
-    levels: int = 12
-    filters: int = 24
-    down_taps: int = 15
-    up_taps: int = 5
-    window_frames: int = 16_384
+    sources: SourceNames = ("drums", "bass", "other", "vocals")
+    sample_rate: SampleRateHz = 22_050
+    levels: Levels = 12
+    filters: Filters = 24
+    down_taps: Taps = 15
+    up_taps: Taps = 5
+    window_frames: WindowFrames = 16_384
     residual: str = "other"
 
     def __post_init__(self) -> None:
-        check_sources(self.sources, self.residual, least=1)
-        if self.down_taps < 1 or self.down_taps % 2 == 0 or self.up_taps < 1 or self.up_taps % 2 == 0:
-            raise ConfigError(f"taps must be odd, found down_taps={self.down_taps}, up_taps={self.up_taps}")
-        if min(self.sample_rate, self.levels, self.filters, self.window_frames) < 1:
-            raise ConfigError("sample_rate, levels, filters and window_frames must be at least 1")
+        check_config(self, least_sources=1)
 
     @property
     def channels(self) -> int:

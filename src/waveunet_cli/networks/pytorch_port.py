@@ -11,16 +11,20 @@ Frames, for `taps` k and `stride` s (the fixed resampler loses no frames at its 
 The bottleneck loses k − 1. The window is the smallest whose output has at least `window_frames` frames.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from msgspec import Meta
 from torch import Tensor, nn
 
+from waveunet_cli.bounds import AudioChannels, Channels, SampleRateHz, SourceNames, Stride, Taps, WindowFrames
 from waveunet_cli.errors import ConfigError
+from waveunet_cli.networks.family import check_config
 from waveunet_cli.networks.geometry import Window
-from waveunet_cli.networks.wave_u_net.config import FOUR_STEMS, check_sources
+from waveunet_cli.networks.wave_u_net.config import FOUR_STEMS
 
 GROUP_CHANNELS = 8
 SINC_TAPS = 15
@@ -46,30 +50,25 @@ class PyTorchPortConfig:
     """
 
     family: ClassVar[str] = "pytorch-port"
-    sources: tuple[str, ...] = FOUR_STEMS
-    sample_rate: int = 44_100
-    channels: int = 2
-    widths: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
-    taps: int = 5
-    stride: int = 4
+    sources: SourceNames = FOUR_STEMS
+    sample_rate: SampleRateHz = 44_100
+    channels: AudioChannels = 2
+    widths: Annotated[tuple[Channels, ...], Meta(min_length=2, max_length=16)] = (32, 64, 128, 256, 512, 1024)
+    taps: Taps = 5
+    stride: Stride = 4
     norm: Literal["group", "batch", "none"] = "group"
     resampling: Literal["fixed", "learned"] = "fixed"
     separate: bool = True
-    window_frames: int = 88_200  # 2 s
+    window_frames: WindowFrames = 88_200  # 2 s
     residual: str = "other"
 
     def __post_init__(self) -> None:
-        check_sources(self.sources, self.residual, least=1)
-        if self.norm not in ("group", "batch", "none") or self.resampling not in ("fixed", "learned"):
-            raise ConfigError(f"unknown norm {self.norm!r} or resampling {self.resampling!r}")
-        if self.taps < 1 or self.taps % 2 == 0 or self.stride < 2 or len(self.widths) < 2 or min(self.widths) < 1:
-            raise ConfigError(
-                f"taps must be odd, stride and levels at least 2, found {self.taps}, {self.stride}, {self.widths}"
-            )
+        check_config(self, least_sources=1)
+        taken = [name for name in self.sources if self.separate and hasattr(nn.ModuleDict(), name)]
+        if taken:  # each names a module of the network
+            raise ConfigError(f"sources: {', '.join(taken)} cannot name a network of the port; choose another name")
         if self.norm == "group" and any(width % GROUP_CHANNELS for width in self.widths):
             raise ConfigError(f"group norm needs widths that are multiples of {GROUP_CHANNELS}, found {self.widths}")
-        if self.channels not in (1, 2) or self.sample_rate < 1 or self.window_frames < 1:
-            raise ConfigError("channels must be 1 or 2, sample_rate and window_frames at least 1")
 
     @property
     def additive(self) -> bool:
@@ -80,12 +79,15 @@ class PyTorchPortConfig:
         """The network's own window, whatever is asked for: its samples depend on it."""
         lost = self.taps - 1
         learned = lost if self.resampling == "learned" else 0
-        bottleneck, output = 1, 0
-        while output < self.window_frames:
-            bottleneck += 1
-            output = bottleneck
+
+        def output_of(bottleneck: int) -> int:
             for _ in self.widths[1:]:
-                output = max(0, (output - 1) * self.stride + 1 - learned - 2 * lost)
+                bottleneck = max(0, (bottleneck - 1) * self.stride + 1 - learned - 2 * lost)
+            return bottleneck
+
+        enough = self.window_frames + 4 * self.taps  # here each level's stride outgrows what the level loses
+        bottleneck = max(2, bisect_left(range(enough), self.window_frames, key=output_of))
+        output = output_of(bottleneck)
         frames = bottleneck + lost
         for _ in self.widths[1:]:
             frames = (frames - 1) * self.stride + 1 + learned + 2 * lost

@@ -12,15 +12,26 @@ last n − h samples, the context. Convolutions are zero-padded, so samples depe
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import Annotated, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
+from msgspec import Meta
 from torch import Tensor, nn
 
+from waveunet_cli.bounds import (
+    AudioChannels,
+    Filters,
+    Levels,
+    SampleRateHz,
+    SourceNames,
+    SpectrumFrames,
+    WindowFrames,
+)
 from waveunet_cli.errors import ConfigError
+from waveunet_cli.networks.family import check_config
 from waveunet_cli.networks.geometry import Window, whole_steps
-from waveunet_cli.networks.wave_u_net.config import VOICE, check_sources
+from waveunet_cli.networks.wave_u_net.config import VOICE
 
 SLOPE = 0.2  # of the LeakyReLU below zero
 
@@ -45,26 +56,21 @@ class SpectrogramUNetConfig:
     """
 
     family: ClassVar[str] = "spectrogram-u-net"
-    sources: tuple[str, ...] = VOICE
-    sample_rate: int = 8192
-    channels: int = 1
-    fft_frames: int = 1024
-    step_frames: int = 768
-    levels: int = 6
-    filters: int = 16
-    taps: int = 5
-    dropout: float = 0.5
-    dropout_levels: int = 3
-    window_frames: int = 98_048  # 128 spectrogram frames
+    sources: SourceNames = VOICE
+    sample_rate: SampleRateHz = 8192
+    channels: AudioChannels = 1
+    fft_frames: SpectrumFrames = 1024
+    step_frames: SpectrumFrames = 768
+    levels: Levels = 6
+    filters: Filters = 16
+    taps: Annotated[int, Meta(ge=3, le=63)] = 5
+    dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.5
+    dropout_levels: Annotated[int, Meta(ge=0)] = 3
+    window_frames: WindowFrames = 98_048  # 128 spectrogram frames
     residual: str = "accompaniment"
 
     def __post_init__(self) -> None:
-        check_sources(self.sources, self.residual, least=2)
-        for field in ("sample_rate", "levels", "filters", "window_frames", "step_frames"):
-            if getattr(self, field) < 1:
-                raise ConfigError(f"{field} must be at least 1, found {getattr(self, field)}")
-        if self.channels not in (1, 2):
-            raise ConfigError(f"channels must be 1 or 2, found {self.channels}")
+        check_config(self, least_sources=2)
         if self.fft_frames % 2 ** (self.levels + 1) or self.fft_frames < 2 ** (self.levels + 1):
             raise ConfigError(
                 f"fft_frames must be a multiple of {2 ** (self.levels + 1)} for {self.levels} levels, "
@@ -72,10 +78,8 @@ class SpectrogramUNetConfig:
             )
         if self.step_frames >= self.fft_frames:
             raise ConfigError(f"step_frames must be less than fft_frames {self.fft_frames}, found {self.step_frames}")
-        if self.taps < 3 or self.taps % 2 == 0:
-            raise ConfigError(f"taps must be odd and at least 3, found {self.taps}")
-        if not 0 <= self.dropout < 1 or not 0 <= self.dropout_levels < self.levels:
-            raise ConfigError("dropout must be from 0 to below 1, in fewer levels than there are")
+        if self.dropout_levels >= self.levels:
+            raise ConfigError(f"dropout_levels: found {self.dropout_levels}; expected fewer than levels, {self.levels}")
 
     @property
     def additive(self) -> bool:

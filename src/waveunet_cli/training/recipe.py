@@ -16,12 +16,10 @@ The defaults are the paper's (section 4.2): MSE, gains in [0.7, 1], Adam at 1e-4
 of 2 000 steps bring no better validation loss, then the same at 1e-5 with 32.
 """
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from waveunet_cli.datasets.tracks import Data
 from waveunet_cli.errors import ConfigError
@@ -29,8 +27,7 @@ from waveunet_cli.networks.family import Config
 from waveunet_cli.networks.keras_port import KerasPortConfig
 from waveunet_cli.networks.spectrogram_u_net import U7
 from waveunet_cli.networks.wave_u_net.config import VARIANTS
-
-T = TypeVar("T")
+from waveunet_cli.tables import from_table, partial, toml_in
 
 ARCHITECTURES: dict[str, Config] = {
     **VARIANTS,
@@ -221,17 +218,12 @@ class Recipe:
                 f"model: {self.model!r} is no architecture; choose {', '.join(ARCHITECTURES)}, or the path of a "
                 ".safetensors file"
             )
-        return replace(base, **_checked(type(base), self.architecture, "architecture"))  # type: ignore[type-var]
+        return replace(base, **partial(type(base), self.architecture, "architecture"))  # type: ignore[type-var]
 
 
 def read_recipe(path: Path) -> Recipe:
     """The recipe in a TOML file; paths in it are relative to the file. Raises ConfigError."""
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such file; give the path of a TOML file") from error
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: is no readable TOML ({error}); correct it") from error
+    values = toml_in(path)
     try:
         return recipe_from(values, path.parent)
     except ConfigError as error:
@@ -242,81 +234,18 @@ def recipe_from(values: Mapping[str, Any], root: Path = Path()) -> Recipe:
     """The recipe that nested tables describe. Raises ConfigError for an unknown or mistyped key."""
     known = dict(values)
     for name in ("data", "validation"):
-        known[name] = tuple(
-            _build(Data, {**table, "path": root / _path(table, name)}, name)
-            for table in _tables(known.get(name, []), name)
-        )
-    for name, kind in (("augmentation", Augmentation), ("schedule", Schedule)):
-        known[name] = _build(kind, known.get(name, {}), name)
+        if isinstance(known.get(name), list):
+            known[name] = [_beside(root, table) for table in known[name]]
     if isinstance(known.get("model"), str):
         known.setdefault("loss", LOSS_OF.get(known["model"], "mse"))
     for name in ("model", "transfer"):
         if isinstance(known.get(name), str) and known[name].endswith(CHECKPOINT):
             known[name] = str(root / known[name])
-    return _build(Recipe, known, "recipe")
+    return from_table(Recipe, known, "recipe")
 
 
-def _tables(value: Any, where: str) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or not all(isinstance(table, dict) for table in value):
-        raise ConfigError(f"{where}: must be a list of tables, as [[{where}]] makes it")
-    return value
-
-
-def _path(table: Mapping[str, Any], where: str) -> str:
-    path = table.get("path")
-    if not isinstance(path, str) or not path:
-        raise ConfigError(f"{where}.path: found {path!r}; give a folder")
-    return path
-
-
-def _build(kind: type[T], values: Any, where: str) -> T:
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where}: must be a table, found {values!r}")
-    return kind(**_checked(kind, values, where))
-
-
-def _checked(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """`values` with lists as tuples, when every name is a field of `kind` and every value of that field's type."""
-    assert is_dataclass(kind)
-    known = {f.name: f.type for f in fields(kind)}
-    checked = {}
-    for name, value in values.items():
-        if name not in known:
-            raise ConfigError(f"{where}: unknown setting {name!r}; choose from {', '.join(known)}")
-        if not _fits(value, known[name]):
-            raise ConfigError(f"{where}.{name}: found {value!r}; give {_words(known[name])}")
-        checked[name] = tuple(value) if isinstance(value, list) else value
-    return checked
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value read from TOML is of an annotated type; an int is a float, too."""
-    parts = get_args(kind)
-    if get_origin(kind) in (Union, UnionType):
-        return any(_fits(value, part) for part in parts)
-    if get_origin(kind) is Literal:  # which of them, others say
-        return isinstance(value, str)
-    if get_origin(kind) is tuple:
-        wanted = [parts[0]] * len(value) if parts[-1] is ... and isinstance(value, list | tuple) else parts
-        return (
-            isinstance(value, list | tuple)
-            and len(value) == len(wanted)
-            and all(_fits(item, part) for item, part in zip(value, wanted, strict=True))
-        )
-    if get_origin(kind) is Mapping:
-        return isinstance(value, dict) and all(_fits(item, parts[1]) for item in value.values())
-    if kind is Any:
-        return True
-    accepted = (int, float) if kind is float else kind
-    return isinstance(value, accepted) and isinstance(value, bool) == (kind is bool)
-
-
-def _words(kind: Any) -> str:
-    parts = [part for part in get_args(kind) if part not in (type(None), ...)]
-    if get_origin(kind) in (Union, UnionType):
-        return _words(parts[0])
-    if get_origin(kind) is Mapping:
-        return f"a table whose values are each {_words(parts[1])}"
-    if get_origin(kind) is tuple:
-        return f"a list, of items that are each {_words(parts[0])}"
-    return {float: "a float", int: "an int", bool: "true or false"}.get(kind, "a string")
+def _beside(root: Path, table: Any) -> Any:
+    """A table of data whose path is relative to `root`; what is no such table is refused later."""
+    if isinstance(table, dict) and isinstance(table.get("path"), str) and table["path"]:
+        return {**table, "path": root / table["path"]}
+    return table

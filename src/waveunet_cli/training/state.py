@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from waveunet_cli.errors import CheckpointError
 from waveunet_cli.files import whole_file
-from waveunet_cli.networks.checkpoint import config_to_json, load_weights
-from waveunet_cli.networks.family import Config
+from waveunet_cli.networks.checkpoint import load_weights
+from waveunet_cli.networks.family import Config, config_to_json
 from waveunet_cli.training.schedule import Progress
 
 Weights = dict[str, Tensor]

@@ -7,19 +7,13 @@ Separation", ISMIR 2018, sections 3 and 4 (table 2 lists the variants).
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+from waveunet_cli.bounds import AudioChannels, Filters, Levels, SampleRateHz, SourceNames, Taps, WindowFrames
 from waveunet_cli.errors import ConfigError
+from waveunet_cli.networks.family import check_config
 from waveunet_cli.networks.geometry import Window, masked_window, same_window, valid_window
 
 VOICE = ("accompaniment", "vocals")
 FOUR_STEMS = ("bass", "drums", "other", "vocals")
-
-
-def check_sources(sources: tuple[str, ...], residual: str, least: int) -> None:
-    """Raise ConfigError unless the names of a model's sources differ, are at least so many, and include `residual`."""
-    if len(sources) < least or len(set(sources)) != len(sources):
-        raise ConfigError(f"sources must be {least} or more different names, found {sources!r}")
-    if residual not in sources:
-        raise ConfigError(f"residual must be one of {', '.join(sources)}, found {residual!r}")
 
 
 @dataclass(frozen=True)
@@ -46,39 +40,24 @@ class WaveUNetConfig:
     """
 
     family: ClassVar[str] = "wave-u-net"
-    sources: tuple[str, ...] = VOICE
-    sample_rate: int = 22_050
-    channels: int = 1
-    levels: int = 12
-    filters: int = 24
-    down_taps: int = 15
-    up_taps: int = 5
+    sources: SourceNames = VOICE
+    sample_rate: SampleRateHz = 22_050
+    channels: AudioChannels = 1
+    levels: Levels = 12
+    filters: Filters = 24
+    down_taps: Taps = 15
+    up_taps: Taps = 5
     padding: Literal["same", "valid"] = "same"
     upsampling: Literal["linear", "learned"] = "linear"
     output: Literal["direct", "difference", "masked"] = "direct"
     activation: Literal["tanh", "linear"] = "tanh"
-    window_frames: int = 16_384
+    window_frames: WindowFrames = 16_384
     residual: str = "accompaniment"
 
     def __post_init__(self) -> None:
-        check_sources(self.sources, self.residual, least=2)
-        for name, allowed in (
-            ("padding", ("same", "valid")),
-            ("upsampling", ("linear", "learned")),
-            ("output", ("direct", "difference", "masked")),
-            ("activation", ("tanh", "linear")),
-            ("channels", (1, 2)),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name} must be one of {allowed}, found {getattr(self, name)!r}")
-        for name in ("sample_rate", "levels", "filters", "window_frames", "down_taps", "up_taps"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ConfigError(f"{name} must be a whole number of at least 1, found {value!r}")
+        check_config(self, least_sources=2)
         if self.output == "masked" and self.padding == "same":
             raise ConfigError('output "masked" needs padding "valid": spectra need frames on both sides of a window')
-        if self.down_taps % 2 == 0 or self.up_taps % 2 == 0:
-            raise ConfigError(f"taps must be odd, found down_taps={self.down_taps}, up_taps={self.up_taps}")
 
     @property
     def additive(self) -> bool:

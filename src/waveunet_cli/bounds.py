@@ -1,0 +1,48 @@
+"""What is plausible, and why. Numbers and names from files are compared with these before anything is done with them.
+
+Each bound is far beyond what anybody uses, and so low that the worst file costs seconds and megabytes, not the machine.
+They are annotations of the fields of frozen dataclasses; tables.py compares.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+# Below 1 kHz nothing is music, and the resampler's filter to it would be longer than a song's memory allows; above
+# 768 kHz no converter works.
+SampleRateHz = Annotated[int, Meta(ge=1000, le=768_000)]
+
+# A name becomes part of a file's name. 64 characters leave room for the song's within the 255 bytes of file systems.
+SourceName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A\w[\w -]*\Z",
+        max_length=64,
+        description="a name of letters, digits, spaces, _ and -, of at most 64 characters",
+    ),
+]
+# Each source costs memory of a window. Published networks have 1 to 6.
+SourceNames = Annotated[tuple[SourceName, ...], Meta(min_length=1, max_length=32)]
+
+# Mono or stereo: what the audio files' stems are written as, and all that published networks read.
+AudioChannels = Annotated[int, Meta(ge=1, le=2)]
+
+# Each level doubles the hop; at 16 one level more would read minutes for the first sample. Published: 5 to 12.
+Levels = Annotated[int, Meta(ge=1, le=16)]
+# Of one level. The widest published has 1024; a kernel between two of 16 384 alone would have gigabytes.
+Channels = Annotated[int, Meta(ge=1, le=16_384)]
+# Of the first level, which is multiplied further down. The widest published has 34.
+Filters = Annotated[int, Meta(ge=1, le=1024)]
+# Published: 1 to 31.
+Taps = Annotated[int, Meta(ge=1, le=1023)]
+# From one level's rate to the next's. Published: 2 to 4.
+Stride = Annotated[int, Meta(ge=2, le=32)]
+# The same where 1 is none. Published: 1 or 4.
+Pooling = Annotated[int, Meta(ge=1, le=32)]
+# Of one window: 95 s at 44.1 kHz. Published: 2 s.
+WindowFrames = Annotated[int, Meta(ge=1, le=1 << 22)]
+# What a network reads at once, which follows from all of these: 6 minutes at 44.1 kHz.
+MOST_INPUT_FRAMES = 1 << 24
+# Of a short-time spectrum: 1.5 s at 44.1 kHz. Published: 4096.
+SpectrumFrames = Annotated[int, Meta(ge=1, le=1 << 16)]
+# Networks side by side. Published: 1; ours: 2.
