@@ -11,14 +11,15 @@ from safetensors.torch import load_file
 
 from training_songs import RATE_HZ, recipe_values, write_songs
 from waveunet_cli import Separator
-from waveunet_cli.datasets.tracks import Reader
+from waveunet_cli.datasets.reader import Reader
 from waveunet_cli.errors import CheckpointError, ConfigError, WaveUNetError
 from waveunet_cli.networks.checkpoint import load_checkpoint, save_checkpoint
 from waveunet_cli.networks.family import build_network
 from waveunet_cli.training import loop, state
 from waveunet_cli.training.log import Log
-from waveunet_cli.training.loop import MODEL, STATE, gather, train
+from waveunet_cli.training.loop import MODEL, STATE, train
 from waveunet_cli.training.loss import l1
+from waveunet_cli.training.material import gather
 from waveunet_cli.training.network import Trainable
 from waveunet_cli.training.recipe import recipe_from
 from waveunet_cli.training.schedule import Progress
@@ -39,8 +40,8 @@ def run(values: dict[str, Any], out: Path, resume: bool = False, stop_at: int | 
             recipe,
             out,
             Fabric(accelerator="cpu", devices=1),
-            log,
             gather(recipe, recipe.config()),
+            log.on_event,
             resume,
             lambda: next(steps) == stop_at,
         )
@@ -169,7 +170,7 @@ def test_validation_is_on_whole_songs_held_out(songs: Path, tmp_path: Path) -> N
 
 
 def test_songs_are_held_out_of_the_first_folder(songs: Path, tmp_path: Path) -> None:
-    more = write_songs(tmp_path / "more", ["d", "e"])
+    more = write_songs(tmp_path / "more", ["d", "e"], seed=100)
     recipe = recipe_from(recipe_values(songs, hold_out=2, data=[{"path": str(songs)}, {"path": str(more)}]))
     material = gather(recipe, recipe.config())
     assert all(Path(track.name).parent == songs for track in material.validation)
@@ -181,11 +182,14 @@ def test_songs_are_held_out_of_the_first_folder(songs: Path, tmp_path: Path) -> 
 def test_the_excerpt_is_from_the_middle_of_the_first_song(songs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = recipe_from(recipe_values(songs, hold_out=1))
     config = recipe.config()
-    (track,) = gather(recipe, config).validation
+    material = gather(recipe, config)
+    (track,) = material.validation
     trainable = Trainable(build_network(config))
     monkeypatch.setattr("waveunet_cli.training.validate.EXCERPT_SECONDS", 0.1)
     with torch.no_grad():
-        score = validate(trainable, trainable, config, [track], l1, recipe.hop_frames, torch.device("cpu"))
+        score = validate(
+            trainable, trainable, config, material.reader, [track], l1, recipe.hop_frames, torch.device("cpu")
+        )
     assert score.excerpt is not None
     frames = score.excerpt.truth.shape[-1]
     assert 0.1 * RATE_HZ <= frames < track.frames // 2

@@ -9,7 +9,8 @@ import soundfile
 import torch
 
 from training_songs import RATE_HZ, write_songs, write_stem
-from waveunet_cli.datasets.tracks import Data, Reader, find_tracks
+from waveunet_cli.datasets.reader import Reader
+from waveunet_cli.datasets.tracks import Data, find_tracks
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.networks.wave_u_net.config import M5_HIGHSR, WaveUNetConfig
 from waveunet_cli.training import augment
@@ -22,8 +23,15 @@ FRAMES, CONTEXT = 1000, 300
 
 
 def mixer_of(*folders: Data, settings: Augmentation = PLAIN, seed: int = 0, frames: int = FRAMES) -> Mixer:
-    pools = [Pool(find_tracks(d, CONFIG.sources)[0], d.weight, d.weights, d.reverb) for d in folders]
-    return Mixer(CONFIG, pools, settings, frames, CONTEXT, seed)
+    pools = [Pool(find_tracks(d, CONFIG.sources, sums=True)[0], d.weight, d.weights, d.reverb) for d in folders]
+    return Mixer(CONFIG, pools, Reader(RATE_HZ, 2), settings, frames, CONTEXT, seed)
+
+
+def draw(mixer: Mixer, number: int) -> torch.Tensor:
+    """The sources (S, C, t) of a window of songs that know all of them."""
+    drawn = mixer.draw(number)
+    assert drawn.sums is None
+    return drawn.sources
 
 
 @pytest.fixture
@@ -50,7 +58,7 @@ def where(part: np.ndarray, whole: np.ndarray) -> int | None:
 def test_a_window_is_an_aligned_stretch_of_one_song(songs: Path) -> None:
     wholes, mixer, met = everything(songs), mixer_of(Data(songs)), set()
     for number in range(12):
-        x = mixer.draw(number).numpy()
+        x = draw(mixer, number).numpy()
         assert x.shape == (2, 2, FRAMES)
         found = {
             (name, where(x[0], whole[0])) for name, whole in wholes.items() if where(x[0], whole[0]) is not None
@@ -64,7 +72,7 @@ def test_a_remix_takes_the_sources_from_anywhere(songs: Path) -> None:
     wholes, mixer = everything(songs), mixer_of(Data(songs), settings=replace(PLAIN, remix=1.0))
     pairs = set()
     for number in range(12):
-        x = mixer.draw(number).numpy()
+        x = draw(mixer, number).numpy()
         pairs.add(tuple(next(name for name, w in wholes.items() if where(x[s], w[s]) is not None) for s in range(2)))
     assert any(a != b for a, b in pairs)
 
@@ -81,7 +89,7 @@ def test_a_patchwork_is_a_sum_of_files_of_different_songs(tmp_path: Path) -> Non
     mixer = mixer_of(Data(tmp_path), settings=replace(PLAIN, remix=1.0, patchwork=1.0))
     met = []
     for number in range(20):
-        accompaniment, vocals = mixer.draw(number)[:, 0, FRAMES // 2].tolist()
+        accompaniment, vocals = draw(mixer, number)[:, 0, FRAMES // 2].tolist()
         assert vocals in levels["vocals"]  # of one file: nothing to patch
         met.append(sums[accompaniment])
     assert {len(parts) for parts in met} == {2, 3, 4}
@@ -94,15 +102,15 @@ def test_window_n_depends_on_seed_and_n_only(songs: Path) -> None:
         full_scale=True, song_gains_db={"vocals": 3.0},
     )  # fmt: skip
     one, two = mixer_of(Data(songs), settings=settings), mixer_of(Data(songs), settings=settings)
-    expected = torch.stack([one.draw(number) for number in range(8)])
-    assert torch.equal(torch.cat(list(windows(two, range(8), size=2, workers=3))), expected)
-    assert torch.equal(two.draw(3), expected[3])
-    assert not torch.equal(mixer_of(Data(songs), settings=settings, seed=1).draw(3), expected[3])
+    expected = torch.stack([draw(one, number) for number in range(8)])
+    assert torch.equal(torch.cat([x.sources for x in windows(two, range(8), size=2, workers=3)]), expected)
+    assert torch.equal(draw(two, 3), expected[3])
+    assert not torch.equal(draw(mixer_of(Data(songs), settings=settings, seed=1), 3), expected[3])
     assert len({float(x.sum()) for x in expected}) == 8
 
 
 def test_the_last_windows_may_be_fewer(songs: Path) -> None:
-    assert [len(x) for x in windows(mixer_of(Data(songs)), range(5), size=2, workers=1)] == [2, 2, 1]
+    assert [len(x.sources) for x in windows(mixer_of(Data(songs)), range(5), size=2, workers=1)] == [2, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -114,30 +122,30 @@ def test_the_last_windows_may_be_fewer(songs: Path) -> None:
     ],
 )
 def test_simple_augmentations(songs: Path, changes: dict[str, Any], expected: Any) -> None:
-    plain = mixer_of(Data(songs)).draw(5)
-    torch.testing.assert_close(mixer_of(Data(songs), settings=replace(PLAIN, **changes)).draw(5), expected(plain))
+    plain = draw(mixer_of(Data(songs)), 5)
+    torch.testing.assert_close(draw(mixer_of(Data(songs), settings=replace(PLAIN, **changes)), 5), expected(plain))
 
 
 def test_silence_takes_one_source_away(songs: Path) -> None:
     mixer = mixer_of(Data(songs), settings=replace(PLAIN, silence=1.0))
-    silent = [tuple(bool((source == 0).all()) for source in mixer.draw(number)) for number in range(10)]
+    silent = [tuple(bool((source == 0).all()) for source in draw(mixer, number)) for number in range(10)]
     assert set(silent) == {(True, False), (False, True)}
 
 
 def test_silence_may_be_for_some_sources_only(songs: Path) -> None:
     mixer = mixer_of(Data(songs), settings=replace(PLAIN, silence=1.0, silence_sources=("vocals",)))
-    assert all(not mixer.draw(number)[1].any() for number in range(8))
+    assert all(not draw(mixer, number)[1].any() for number in range(8))
 
 
 def test_gains_within_a_song(songs: Path) -> None:
     settings = replace(PLAIN, song_gains_db={"vocals": 6.0}, spread_db=0.0)
-    plain, x = mixer_of(Data(songs)).draw(3), mixer_of(Data(songs), settings=settings).draw(3)
+    plain, x = draw(mixer_of(Data(songs)), 3), draw(mixer_of(Data(songs), settings=settings), 3)
     torch.testing.assert_close(x, plain * torch.tensor([1.0, 10**0.3])[:, None, None])
 
 
 def test_files_of_a_source_get_gains_of_their_own(songs: Path) -> None:
-    plain = mixer_of(Data(songs)).draw(3)
-    x = mixer_of(Data(songs), settings=replace(PLAIN, files_spread_db=6.0)).draw(3)
+    plain = draw(mixer_of(Data(songs)), 3)
+    x = draw(mixer_of(Data(songs), settings=replace(PLAIN, files_spread_db=6.0)), 3)
     torch.testing.assert_close(x[1], plain[1])  # vocals are one file
     ratios = x[0][plain[0] != 0] / plain[0][plain[0] != 0]
     assert float(ratios.std()) > 0.05
@@ -151,29 +159,29 @@ def test_looks_for_where_a_source_sounds(tmp_path: Path) -> None:
     for remix in (0.0, 1.0):
         for heard, low, high in ((0.0, 3, 14), (1.0, 22, 30)):
             mixer = mixer_of(Data(folder), settings=replace(PLAIN, remix=remix, heard=heard))
-            assert low <= sum(bool(mixer.draw(number)[1].any()) for number in range(30)) <= high
+            assert low <= sum(bool(draw(mixer, number)[1].any()) for number in range(30)) <= high
 
 
 def test_a_second_voice_is_no_louder_than_the_first(songs: Path) -> None:
     settings = replace(PLAIN, doubled=1.0)
     for number in range(5):
-        x, plain = mixer_of(Data(songs), settings=settings).draw(number), mixer_of(Data(songs)).draw(number)
+        x, plain = draw(mixer_of(Data(songs), settings=settings), number), draw(mixer_of(Data(songs)), number)
         torch.testing.assert_close(x[0], plain[0])
         assert 0.0 < augment.loudness(x[1] - plain[1]) <= 1.2 * augment.loudness(plain[1])
 
 
 def test_a_limiter_bounds_the_mixture_by_one_gain_for_all(songs: Path) -> None:
     loud = replace(PLAIN, gain=(20.0, 20.0))
-    plain = mixer_of(Data(songs), settings=loud).draw(2)
-    x = mixer_of(Data(songs), settings=replace(loud, limit=1.0)).draw(2)
+    plain = draw(mixer_of(Data(songs), settings=loud), 2)
+    x = draw(mixer_of(Data(songs), settings=replace(loud, limit=1.0)), 2)
     assert float(plain.sum(0).abs().max()) > 2
     assert float(x.sum(0).abs().max()) <= 1
     gains = x / plain
     torch.testing.assert_close(gains[0][plain.abs().min(0).values > 0.1], gains[1][plain.abs().min(0).values > 0.1])
-    turned_down = mixer_of(Data(songs), settings=replace(loud, full_scale=True)).draw(2)
+    turned_down = draw(mixer_of(Data(songs), settings=replace(loud, full_scale=True)), 2)
     torch.testing.assert_close(turned_down, plain / float(plain.sum(0).abs().max()))
-    quiet = mixer_of(Data(songs), settings=replace(PLAIN, full_scale=True)).draw(2)
-    torch.testing.assert_close(quiet, mixer_of(Data(songs)).draw(2))
+    quiet = draw(mixer_of(Data(songs), settings=replace(PLAIN, full_scale=True)), 2)
+    torch.testing.assert_close(quiet, draw(mixer_of(Data(songs)), 2))
 
 
 def test_weights_for_one_use_go_before_the_others(tmp_path: Path) -> None:
@@ -183,7 +191,7 @@ def test_weights_for_one_use_go_before_the_others(tmp_path: Path) -> None:
     for remix, sources in ((0.0, {0: "a", 1: "a"}), (1.0, {0: "b", 1: "a"})):
         mixer = mixer_of(*folders, settings=replace(PLAIN, remix=remix))
         for number in range(5):
-            x = mixer.draw(number).numpy()
+            x = draw(mixer, number).numpy()
             for s, song in sources.items():
                 (whole,) = (w for name, w in wholes.items() if Path(name).name == song)
                 assert where(x[s], whole[s]) is not None
@@ -191,9 +199,9 @@ def test_weights_for_one_use_go_before_the_others(tmp_path: Path) -> None:
 
 def test_a_folder_may_have_reverberation_of_its_own(songs: Path) -> None:
     settings = replace(PLAIN, reverb=1.0, effect_sources=CONFIG.sources)
-    plain = mixer_of(Data(songs)).draw(4)
-    torch.testing.assert_close(mixer_of(Data(songs, reverb=0.0), settings=settings).draw(4), plain)
-    assert not torch.allclose(mixer_of(Data(songs), settings=settings).draw(4), plain)
+    plain = draw(mixer_of(Data(songs)), 4)
+    torch.testing.assert_close(draw(mixer_of(Data(songs, reverb=0.0), settings=settings), 4), plain)
+    assert not torch.allclose(draw(mixer_of(Data(songs), settings=settings), 4), plain)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +216,7 @@ def test_refuses_settings_for_sources_that_are_not_there(songs: Path, changes: d
 
 def test_levels_of_a_remix(songs: Path) -> None:
     settings = replace(PLAIN, remix=1.0, levels_db={"vocals": -30.0, "accompaniment": -10.0}, spread_db=0.0)
-    x = mixer_of(Data(songs), settings=settings, frames=4096).draw(0)
+    x = draw(mixer_of(Data(songs), settings=settings, frames=4096), 0)
     levels = [20 * np.log10(augment.loudness(source)) for source in x]
     assert levels == pytest.approx([-10, -30], abs=1e-3)
 
@@ -227,7 +235,7 @@ def test_folders_are_drawn_by_weight_and_tracks_by_length(tmp_path: Path) -> Non
         reader(track, sources, *a),
     )[1]
     for number in range(400):
-        mixer.draw(number)
+        draw(mixer, number)
     share = {name: read.count(name) / len(read) for name in ("long", "short", "other")}
     assert share == pytest.approx({"long": 0.75 * 0.75, "short": 0.75 * 0.25, "other": 0.25}, abs=0.07)
 
@@ -339,4 +347,4 @@ def test_stretches_stay_within_the_factor(songs: Path) -> None:
     assert 0.5 <= min(factors) < 0.6
     assert 1.7 < max(factors) <= 2.0
     settings = replace(PLAIN, stretch=1.0, stretch_factor=1.2)
-    assert mixer_of(Data(songs), settings=settings).draw(1).shape == mixer_of(Data(songs)).draw(1).shape
+    assert draw(mixer_of(Data(songs), settings=settings), 1).shape == draw(mixer_of(Data(songs)), 1).shape
