@@ -57,6 +57,7 @@ def train(
     about = description(recipe, material)
     if resume:
         before = load_state(out / STATE, config, state)
+        state.progress = schedule.resumed(recipe.schedule, state.progress)
         for change in changes(out / STATE, before, about):
             on_event(Note(change))
     out.mkdir(parents=True, exist_ok=True)
