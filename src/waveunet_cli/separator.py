@@ -64,6 +64,10 @@ class Separator:
         self.placement = choose_placement(device, precision)
         dtype = str(self.placement.dtype).removeprefix("torch.")
         self.settings = {"two_stems": two_stems, "stereo": stereo, "precision": dtype}
+        self.options = {  # what a worker elsewhere needs to make the same
+            "device": device, "precision": precision, "segment_seconds": segment_seconds,
+            "stems": stems, "two_stems": two_stems, "stereo": stereo,
+        }  # fmt: skip
         self.model = model if isinstance(model, Model) else load_model(model)
         self._selection = StemSelection.of(self.model.config, stems, two_stems)
         self._stereo = stereo
@@ -153,7 +157,7 @@ class Separator:
         """
         song = Song(Path(path), Path(path).stem if track is None else track)
         target = Target(Path(out), filename, container, subtype, clip)
-        require_distinct([song], outputs_of(self, song, target).paths.values())
+        require_distinct([song], [outputs_of(self, song, target)])
         return separate_song(self, song, target, overwrite=overwrite, progress=progress)
 
     def channels(self, file_channels: int) -> int:

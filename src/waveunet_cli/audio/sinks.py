@@ -8,7 +8,7 @@ import contextlib
 import errno
 from collections.abc import Iterator
 from io import FileIO
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import soundfile
@@ -34,7 +34,7 @@ _REMEDIES = {
 
 
 @contextlib.contextmanager
-def explained(target: Path) -> Iterator[None]:
+def explained(target: PurePath) -> Iterator[None]:
     """Turn an OSError into one line about the file the user asked for."""
     try:
         yield
