@@ -20,6 +20,7 @@ from waveunet_cli.errors import (
 )
 
 if TYPE_CHECKING:
+    from waveunet_cli.audio import read_blocks
     from waveunet_cli.hub import load_model
     from waveunet_cli.library.song import Separated
     from waveunet_cli.networks.family import Model
@@ -43,6 +44,7 @@ __all__ = [
     "WaveUNetConfig",
     "WaveUNetError",
     "load_model",
+    "read_blocks",
 ]
 
 # What needs torch loads when it is first asked for, so that `waveunet --help` does not.
@@ -52,6 +54,7 @@ _LAZY = {
     "Separator": "separator",
     "WaveUNetConfig": "networks.wave_u_net.config",
     "load_model": "hub",
+    "read_blocks": "audio",
 }
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from waveunet_cli.audio import AUDIO_EXTENSIONS, FFMPEG_EXTENSIONS
+from waveunet_cli.audio import AUDIO_EXTENSIONS
 from waveunet_cli.errors import AudioReadError, ConfigError
 from waveunet_cli.library.names import comparable, distinct_tracks
 from waveunet_cli.library.song import Song
@@ -73,11 +73,11 @@ def require_apart(inputs: Iterable[Path], out: Path, targets: Iterable[Path]) ->
 
 def is_song(name: str) -> bool:
     """Whether a file found in a folder is taken for a song."""
-    return not name.startswith(".") and Path(name).suffix.lower() in AUDIO_EXTENSIONS | FFMPEG_EXTENSIONS
+    return not name.startswith(".") and Path(name).suffix.lower() in AUDIO_EXTENSIONS
 
 
 def _extensions() -> list[str]:
-    return sorted(AUDIO_EXTENSIONS | FFMPEG_EXTENSIONS)
+    return sorted(AUDIO_EXTENSIONS)
 
 
 def _place(path: Path) -> Path:
