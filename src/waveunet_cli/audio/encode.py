@@ -212,7 +212,8 @@ def _encode(order: dict[str, Any]) -> None:
 
 
 def _answer(**failed: object) -> None:
-    print(json.dumps(failed), flush=True)
+    sys.stdout.write(json.dumps(failed) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ class LibavSource:
     def _no_audio(self, *reasons: str) -> AudioReadError:
         self._span.raise_error()
         return AudioReadError(
-            f"{self._span.path}: no audio that libsndfile or FFmpeg can read ({'; '.join(reasons)});"
+            f"{self._span.path}: no audio that libsndfile or ffmpeg can read ({'; '.join(reasons)});"
             " name an audio file, or convert it to WAV or FLAC"
         )
 

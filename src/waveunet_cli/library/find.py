@@ -36,7 +36,7 @@ def find_songs(inputs: Sequence[Path], out: Path) -> tuple[list[Song], list[Audi
             files.update((file, given) for file in found)
             if not found and len(problems) == before:
                 problems.append(
-                    AudioReadError(f"{given}: no audio files in this folder; known are {' '.join(_extensions())}")
+                    AudioReadError(f"{given}: no audio files in this folder; name one with songs, or a file")
                 )
     places: dict[Path, Path] = {}  # the same file by two names is one song, by the first of them
     for file in sorted(files):
@@ -74,10 +74,6 @@ def require_apart(inputs: Iterable[Path], out: Path, targets: Iterable[Path]) ->
 def is_song(name: str) -> bool:
     """Whether a file found in a folder is taken for a song."""
     return not name.startswith(".") and Path(name).suffix.lower() in AUDIO_EXTENSIONS
-
-
-def _extensions() -> list[str]:
-    return sorted(AUDIO_EXTENSIONS)
 
 
 def _place(path: Path) -> Path:
