@@ -28,15 +28,14 @@ class Header:
     """end_bytes: where the samples end; None where the header does not say
     repairs: what to read instead of the header's own bytes, by position, so that a decoder takes all samples there are
     channel_mask: of WAV; 0 where there is none
-    tells_order: whether it holds an order of channels that libsndfile does not read
-    is_mpeg: whether what is inside is MP2 or MP3, whose length no header of WAV knows
+    is_for_ffmpeg: whether libsndfile would open it and read it wrongly: MP3 in WAV, whose length no header of WAV
+        knows; an order of channels in CAF and AIFF; 8SVX, whose pad byte it takes for a sample
     """
 
     end_bytes: int | None = None
     repairs: Mapping[int, bytes] = field(default_factory=dict)
     channel_mask: int = 0
-    tells_order: bool = False
-    is_mpeg: bool = False
+    is_for_ffmpeg: bool = False
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -48,6 +47,8 @@ def read_header(file: BinaryIO) -> Header:
         return _riff(file, file_bytes, "big" if magic[:4] == b"RIFX" else "little")
     if magic[:4] == b"FORM" and magic[8:12] in (b"AIFF", b"AIFC"):
         return _aiff(file)
+    if magic[:4] == b"FORM" and magic[8:12] == b"8SVX":
+        return Header(is_for_ffmpeg=True)
     if magic[:4] == b"riff" and magic[4:] == _WAVE64:
         return _wave64(file, file_bytes)
     if magic[:4] == b"caff":
@@ -110,9 +111,9 @@ def _riff(file: BinaryIO, file_bytes: int, byteorder: str) -> Header:
             return Header(
                 *_riff_end(file, file_bytes, form, start, size, size_64, size_64_at),
                 channel_mask=mask,
-                is_mpeg=tag in _MPEG_TAGS,
+                is_for_ffmpeg=tag in _MPEG_TAGS,
             )
-    return Header(channel_mask=mask, is_mpeg=tag in _MPEG_TAGS)
+    return Header(channel_mask=mask, is_for_ffmpeg=tag in _MPEG_TAGS)
 
 
 def _riff_end(
@@ -140,7 +141,7 @@ def _aiff(file: BinaryIO) -> Header:
             if _is_streamed(size):
                 break
             end_bytes = start + size
-    return Header(end_bytes, tells_order=tells_order and channels > 2)
+    return Header(end_bytes, is_for_ffmpeg=tells_order and channels > 2)
 
 
 def _wave64(file: BinaryIO, file_bytes: int) -> Header:
@@ -172,7 +173,7 @@ def _caf(file: BinaryIO, file_bytes: int) -> Header:
                 repairs[start - 8] = struct.pack(">q", file_bytes - start)  # up to the end of the file
                 break
             end_bytes = start + size
-    return Header(end_bytes, repairs, tells_order=tells_order and channels > 2)
+    return Header(end_bytes, repairs, is_for_ffmpeg=tells_order and channels > 2)
 
 
 def flac_mask(file: BinaryIO, start: int) -> int:

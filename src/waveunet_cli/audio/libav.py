@@ -1,5 +1,6 @@
 """Files decoded by FFmpeg's libraries, through PyAV: whatever libsndfile does not read, or not rightly."""
 
+import ctypes
 import struct
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -16,13 +17,13 @@ from waveunet_cli.errors import AudioReadError
 from waveunet_cli.events import Note
 
 if TYPE_CHECKING:
-    from av import AudioFrame, AudioResampler, AudioStream
+    from av import AudioFrame, AudioLayout, AudioResampler, AudioStream
     from av.container import InputContainer
 
 _LOSSLESS_CODECS = frozenset(
     {"alac", "ape", "flac", "mlp", "shorten", "tak", "truehd", "tta", "wavpack", "wmalossless"}
 )
-_CHECKED = {"err_detect": "crccheck+explode"}  # FFmpeg looks at check sums only if it is told to
+_CHECKED_CODECS = frozenset({"flac", "wavpack"})
 # Recordings of broadcasts start and end anywhere: what cannot be decoded there is silence, not an error.
 _BROADCAST_CODECS = frozenset({"mp1", "mp2", "mp3"})
 _BROADCAST_FORMATS = frozenset({"aac", "ac3", "dts", "eac3", "loas", "mpeg", "mpegts"})
@@ -31,6 +32,8 @@ _EXACT_FORMATS = frozenset({"aiff", "ape", "au", "caf", "flac", "mov", "ogg", "t
 _MOV_TOLERANCE_SECONDS = 0.5  # encoder delay and edit lists move the end by some frames of the codec
 _MP3_TOLERANCE_FRAMES = 2 * 1152  # some encoders count the header frame, or the decoder's delay, as music
 _W64_UNIT_BYTES = 8
+_OPUS_FRAMES_A_BYTE = 500  # at most, at 6 kbit/s with pauses: a broadcast of one page looks longer
+_UNNAMED = "NONE"  # a channel of which nothing is known
 _PLANES = 8
 _FULL_SCALES = {np.dtype(np.int16): 15, np.dtype(np.int32): 31, np.dtype(np.int64): 63}  # as powers of two
 
@@ -49,6 +52,7 @@ class LibavSource:
         self._failures = (av.FFmpegError, ValueError)
         self._on_event = on_event
         self._decoded_frames = self._silent_frames = 0
+        self._gap_frames = 0  # of packets that could not be decoded
         self._waiting: list[NDArray[np.float32]] = []  # decoded, not yet read
         self._counts_frames = counts_frames(span)
         span.seek(0)
@@ -66,18 +70,18 @@ class LibavSource:
             self._formats = self._container.format.name.split(",")
             self._is_lossless = self._codec in _LOSSLESS_CODECS or self._codec.startswith(("pcm_", "dsd_"))
             self._is_broadcast = self._codec in _BROADCAST_CODECS or not _BROADCAST_FORMATS.isdisjoint(self._formats)
-            if self._codec in _LOSSLESS_CODECS:
-                context.options = _CHECKED
+            if self._codec in _CHECKED_CODECS:
+                context.options = {"err_detect": "crccheck+explode"}  # FFmpeg looks at check sums only if told to
             if self._codec == "alac" and "caf" in self._formats:
                 # FFmpeg cuts off once more what the last packet already lacks
                 context.flags2 |= av.codec.context.Flags2.skip_manual
             self._decimator = _Decimator(self._span, on_event) if self._codec.startswith("dsd_") else None
             self._packer: AudioResampler | None = None
-            self._rate_hz, self._speakers = context.sample_rate, [channel.name for channel in context.layout.channels]
+            self._rate_hz, self._speakers = context.sample_rate, _speakers_of(context.layout)
             self._subtype = self._codec.upper()
             self._blocks = self._decoded()
             self._waiting += [block for block in [next(self._blocks, None)] if block is not None]
-            if self._silent_frames and not self._waiting:
+            if self._gap_frames and not self._waiting:
                 raise self._no_audio(why, "not one packet could be decoded")
             self._stated_frames = self._count_stated()
         except BaseException:
@@ -104,7 +108,7 @@ class LibavSource:
     def _find_stream(self, why: str) -> "AudioStream":
         for stream in self._container.streams.audio:
             # a format guessed from the name alone shows as a stream without channels
-            if stream.codec_context is not None and stream.codec_context.channels:
+            if stream.codec_context is not None and _speakers_of(stream.codec_context.layout):
                 return stream
         raise self._no_audio(why, "no stream of a codec that FFmpeg knows")
 
@@ -118,7 +122,8 @@ class LibavSource:
             return round(duration * unit * self._rate_hz) if is_counted else None
         if self._codec == "opus" and self._formats == ["ogg"]:
             (skipped,) = struct.unpack("<10xH", (self._stream.codec_context.extradata or b"")[:12].ljust(12, b"\0"))
-            return max(0, duration - max(0, self._stream.start_time or 0) - int(skipped))
+            stated = duration - (self._stream.start_time or 0) - int(skipped)
+            return stated if 0 <= stated <= self._span.bytes * _OPUS_FRAMES_A_BYTE else None
         is_exact = self._is_lossless and not _EXACT_FORMATS.isdisjoint(self._formats)
         return duration if is_exact and unit == Fraction(1, self._rate_hz) else None
 
@@ -149,7 +154,7 @@ class LibavSource:
                     continue  # what fills the chunk
                 if not self._is_broadcast:
                     self._fail(_reason(error))
-                yield from self._silence(packet.duration or 0, packet.time_base)
+                self._gap_frames += round((packet.duration or 0) * packet.time_base * self._rate_hz)
         if self._decimator:
             yield from map(_as_float, self._decimator.push(None))
         self._check_end()
@@ -157,7 +162,7 @@ class LibavSource:
     def _converted(self, frame: "AudioFrame") -> Iterator[NDArray[np.float32]]:
         if frame.is_corrupt and not self._is_broadcast:
             self._fail("a damaged packet")
-        speakers = [channel.name for channel in frame.layout.channels]
+        speakers = _speakers_of(frame.layout)
         rate_hz = self._decimator.rate_hz(frame) if self._decimator else frame.sample_rate
         if self._decoded_frames == 0:
             self._rate_hz, self._speakers = rate_hz, speakers
@@ -172,6 +177,11 @@ class LibavSource:
             )
         for part in self._decimator.push(frame) if self._decimator else self._packed(frame):
             block = _as_float(part)  # (frames, channels)
+            if self._gap_frames and self._decoded_frames:  # between what could be decoded
+                yield np.zeros((self._gap_frames, len(speakers)), np.float32)
+                self._silent_frames += self._gap_frames
+                self._decoded_frames += self._gap_frames
+            self._gap_frames = 0
             self._decoded_frames += len(block)
             yield block if self._order == sorted(self._order) else block[:, self._order]
 
@@ -185,13 +195,6 @@ class LibavSource:
             self._packer = AudioResampler(frame.format.packed)
         return self._packer.resample(frame)
 
-    def _silence(self, duration: int, unit: Fraction) -> Iterator[NDArray[np.float32]]:
-        frames = round(duration * unit * self._rate_hz)
-        self._silent_frames += frames
-        if self._decoded_frames:
-            self._decoded_frames += frames
-            yield np.zeros((frames, len(self._speakers)), np.float32)
-
     def _fail(self, reason: str) -> NoReturn:
         self._span.raise_error()
         raise AudioReadError(
@@ -201,7 +204,7 @@ class LibavSource:
 
     def _check_end(self) -> None:
         self._span.raise_error()
-        if self._silent_frames and self._decoded_frames:
+        if self._silent_frames:
             seconds = self._silent_frames / self._rate_hz
             self._on_event(Note(f"{self._span.path}: {seconds:.3f} s could not be decoded and are silent"))
         stated, tolerance = float(self._stated_frames or 0), 0.0
@@ -268,7 +271,7 @@ class _Decimator:
 def _as_float(frame: "AudioFrame") -> NDArray[np.float32]:
     """(frames, channels), full scale 1."""
     samples: NDArray[Any] = frame.to_ndarray()  # planar: (channels, frames); else (1, frames · channels)
-    samples = samples.T if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels)
+    samples = samples.T if frame.format.is_planar else samples.reshape(frame.samples, -1)
     if samples.dtype == np.uint8:
         return (samples.astype(np.float32, order="C") - 128) / np.float32(128)
     found = samples.astype(np.float32, order="C")
@@ -286,6 +289,16 @@ def _depth(frame: "AudioFrame", codec: str) -> str:
     if codec.startswith("pcm_"):
         return "PCM_24" if "24" in codec else "PCM_32"
     return "PCM_32" if np.any(samples & 0xFF) else "PCM_24"
+
+
+def _speakers_of(layout: "AudioLayout") -> list[str]:
+    """The names of the channels, as they are stored."""
+    names = [channel.name for channel in layout.channels]
+    is_native = mask_of(names) != 0 and wave_order(names) == list(range(len(names)))
+    if not is_native and names != [_UNNAMED] * len(names):
+        # an order of its own: PyAV 17 and 18 would free with it what is FFmpeg's, so that it must never go
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(layout))
+    return names
 
 
 def _refuse(url: str, flags: int, options: dict[str, str]) -> NoReturn:

@@ -27,15 +27,14 @@ def id3_bytes(head: bytes) -> int:
     return 10 + size + (10 if head[5] & 0x10 else 0)
 
 
-def tags_end(file: BinaryIO | Span) -> int:
-    """Where the content begins, behind ID3v2 tags at the start of a file."""
+def content_start(file: BinaryIO | Span) -> int:
+    """Where the content begins, behind ID3v2 tags, and zeros before MPEG audio, at the start of a file."""
     position = 0
-    while True:
-        file.seek(position)
-        size = id3_bytes(file.read(10))
-        if size == 0:
-            return position
+    while size := id3_bytes(_bytes_at(file, position, 10)):
         position += size
+    filled = _bytes_at(file, position, _SEARCH_BYTES)
+    zeros = len(filled) - len(filled.lstrip(b"\0"))
+    return position + zeros if _is_frame(filled[zeros : zeros + 4]) else position
 
 
 def ogg_links(file: BinaryIO) -> list[tuple[int, bool]]:
@@ -59,16 +58,15 @@ def ogg_links(file: BinaryIO) -> list[tuple[int, bool]]:
     return links
 
 
-def mpeg_links(file: BinaryIO) -> list[int]:
-    """Start of every MP3 in a file of joined ones: where a tag stands in the middle.
+def mpeg_links(file: BinaryIO, start: int) -> list[int]:
+    """Start of every MP3 in a file of joined ones, whose first begins at `start`: where a tag stands in the middle.
 
     Tags are ID3v2 and the frame that counts the others (Xing, Info). Without either nothing shows the seam, and
     nothing needs to.
     """
-    start = tags_end(file)
     if _counted_end(file, start) == file.seek(0, os.SEEK_END):
-        return [0]
-    links, free_from = [0], start + 1
+        return [start]
+    links, free_from = [start], start + 1
     for found in sorted([*_id3_tags(file, start), *_counting_frames(file, start)]):
         if found >= free_from:
             links.append(found)
@@ -108,7 +106,7 @@ def is_mpeg(head: bytes) -> bool:
 
 def counts_frames(file: BinaryIO | Span) -> bool:
     """Whether an MP3 begins with a header that counts its frames, and nothing tells that more were added since."""
-    start = tags_end(file)
+    start = content_start(file)
     counts, counted_bytes = _counts(file, start)
     added_bytes = file.seek(0, os.SEEK_END) - start - (counted_bytes or 0)
     return counts and (counted_bytes is None or added_bytes <= counted_bytes * 0.01 + _TAGS_BYTES)
@@ -126,7 +124,7 @@ def _counted_end(file: BinaryIO, start: int) -> int | None:
 def _counts(file: BinaryIO | Span, start: int) -> tuple[bool, int | None]:
     """Of the frame that begins an MP3: whether it counts frames (Xing, Info), and how many bytes it counts."""
     file.seek(start)
-    frame = file.read(4096).lstrip(b"\0")[:64]
+    frame = file.read(64)
     # the tag follows 4 bytes of frame header, 0 or 2 of check sum and 9 to 32 of side information
     at = max(frame.find(b"Xing", 13, 42), frame.find(b"Info", 13, 42))
     if at < 0 or len(frame) < at + 16:
@@ -135,17 +133,17 @@ def _counts(file: BinaryIO | Span, start: int) -> tuple[bool, int | None]:
     return bool(flags & 1), counted_bytes if flags & 2 else None
 
 
-def next_flac(file: BinaryIO, read_bytes: int) -> int | None:
-    """Where another FLAC stream begins, if a decoder has read so far in the file and was at an end; else None.
+def next_flac(file: BinaryIO, start: int, read_bytes: int) -> int | None:
+    """Where a FLAC stream begins behind the one at `start`, whose decoder has read so far and was at an end; else None.
 
     (Looking for it beforehand would mean to read the whole file twice.)
     """
-    start = max(8, read_bytes - _READ_AHEAD_BYTES)
+    start = max(start + 8, read_bytes - _READ_AHEAD_BYTES)
     found = (next(_find_all(file, magic, start), None) for magic in _FLAC_START)
     return min((at for at in found if at is not None), default=None)
 
 
-def _bytes_at(file: BinaryIO, position: int, count: int) -> bytes:
+def _bytes_at(file: BinaryIO | Span, position: int, count: int) -> bytes:
     file.seek(position)
     return file.read(count)
 

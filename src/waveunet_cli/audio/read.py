@@ -177,7 +177,7 @@ class _Links:
     def _next(self) -> bool:
         if self._source.info.format == "FLAC" and isinstance(self._source, SndfileSource):
             with self._path.open("rb") as file:
-                start = links.next_flac(file, self._span.start + self._span.tell())
+                start = links.next_flac(file, self._span.start, self._span.start + self._span.tell())
             self._waiting = [] if start is None else [_Part(start)]
         if not self._waiting:
             return False
@@ -202,7 +202,7 @@ def _parts(path: Path) -> list[_Part]:
     """The streams of a file, by its content."""
     file_bytes = _check_file(path)
     with path.open("rb") as file:
-        start = links.tags_end(file)
+        start = links.content_start(file)
         file.seek(start)
         head = file.read(16)
         if head.startswith(b"OggS"):
@@ -212,14 +212,14 @@ def _parts(path: Path) -> list[_Part]:
         if head.startswith(b"fLaC"):
             return [_Part(start, header=Header(channel_mask=flac_mask(file, start)))]
         if start or links.is_mpeg(head):
-            starts = links.mpeg_links(file)
+            starts = links.mpeg_links(file, start) if links.is_mpeg(head) else [0]
             return [_Part(at, end, False) for at, end in zip(starts, [*starts[1:], file_bytes], strict=True)]
         header = read_header(file)
     if header.end_bytes is not None and header.end_bytes > file_bytes:
         raise AudioReadError(
             f"{path}: truncated: its header says {header.end_bytes} bytes, {file_bytes} found; copy the file again"
         )
-    if header.is_mpeg or header.tells_order:
+    if header.is_for_ffmpeg:
         return [_Part(0, None, False, header)]
     return [_Part(header=header)]
 
