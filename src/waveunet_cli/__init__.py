@@ -20,6 +20,7 @@ from waveunet_cli.errors import (
 )
 
 if TYPE_CHECKING:
+    from waveunet_cli.audio import read_blocks
     from waveunet_cli.hub import load_model
     from waveunet_cli.library.batch import separate_songs
     from waveunet_cli.library.song import Separated
@@ -44,6 +45,7 @@ __all__ = [
     "WaveUNetConfig",
     "WaveUNetError",
     "load_model",
+    "read_blocks",
     "separate_songs",
 ]
 
@@ -54,6 +56,7 @@ _LAZY = {
     "Separator": "separator",
     "WaveUNetConfig": "networks.wave_u_net.config",
     "load_model": "hub",
+    "read_blocks": "audio",
     "separate_songs": "library.batch",
 }
 

@@ -219,7 +219,7 @@ def test_what_is_not_there(here):
     touch("empty/notes.txt")
     assert problem("none.wav") == "none.wav: no such file or folder; check the path"
     assert problem("x" * 300).endswith("no such file or folder; check the path")
-    assert problem("empty").startswith("empty: no audio files in this folder; known are .aac .ac3 .aif")
+    assert problem("empty").startswith("empty: no audio files in this folder; name one with songs")
 
 
 def test_folders_that_may_not_be_entered(here):

@@ -19,7 +19,7 @@ import soundfile
 from batch_process import separate_in_a_process
 from small_models import TINY, model_of, network_of
 from waveunet_cli import events
-from waveunet_cli.audio import read, sinks
+from waveunet_cli.audio import read, sinks, span
 from waveunet_cli.cli import voice
 from waveunet_cli.errors import AudioReadError, AudioWriteError, ConfigError
 from waveunet_cli.library import lanes
@@ -424,7 +424,7 @@ def test_a_read_error_in_the_middle_is_no_truncation(run, here, monkeypatch):
     monkeypatch.setattr(lanes, "RETRY_SECONDS", ())
     monkeypatch.setattr(soundfile.SoundFile, "read", lambda self, *_, **__: np.zeros((10, 2), np.float32))
     assert "truncated" in run("song.wav").err
-    monkeypatch.setattr(read, "_drain", Failing(None, OSError(errno.EIO, "Input/output error"), 1))
+    monkeypatch.setattr(span.Span, "raise_error", Failing(None, OSError(errno.EIO, "Input/output error"), 1))
     assert "song.wav: cannot be read (Input/output error); check the disk or the mount" in run("song.wav").err
 
 
@@ -453,7 +453,7 @@ def test_a_full_disk_stops_the_batch(run, here, monkeypatch):
     for index in range(6):
         song(here / "m" / f"{index}.wav", seed=index)
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    monkeypatch.setattr(sinks, "_write_all", Failing(None, full, 1000))
+    monkeypatch.setattr(sinks, "write_all", Failing(None, full, 1000))
     ran = run("m", "-j", "1")  # there is space, but a quota may be used up: three times is enough
     assert ran.code == 1
     assert ran.err.count("the disk is full; free some space or choose another folder with --out") == 6

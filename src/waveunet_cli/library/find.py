@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from waveunet_cli.audio import AUDIO_EXTENSIONS, FFMPEG_EXTENSIONS
+from waveunet_cli.audio import AUDIO_EXTENSIONS
 from waveunet_cli.errors import AudioReadError, ConfigError
 from waveunet_cli.library.manifest import SongOutputs
 from waveunet_cli.library.names import comparable, distinct_tracks
@@ -38,7 +38,7 @@ def find_songs(inputs: Sequence[Path], out: Path) -> tuple[list[Song], list[Audi
             files.update((file, given) for file in found)
             if not found and len(problems) == before:
                 problems.append(
-                    AudioReadError(f"{given}: no audio files in this folder; known are {' '.join(_extensions())}")
+                    AudioReadError(f"{given}: no audio files in this folder; name one with songs, or a file")
                 )
     places: dict[Path, Path] = {}  # the same file by two names is one song, by the first of them
     for file in sorted(files):
@@ -77,11 +77,7 @@ def require_apart(inputs: Iterable[Path], out: Path, outputs: Iterable[SongOutpu
 
 def is_song(name: str) -> bool:
     """Whether a file found in a folder is taken for a song."""
-    return not name.startswith(".") and Path(name).suffix.lower() in AUDIO_EXTENSIONS | FFMPEG_EXTENSIONS
-
-
-def _extensions() -> list[str]:
-    return sorted(AUDIO_EXTENSIONS | FFMPEG_EXTENSIONS)
+    return not name.startswith(".") and Path(name).suffix.lower() in AUDIO_EXTENSIONS
 
 
 def _real(path: Path) -> Path:
