@@ -31,14 +31,23 @@ LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 def toml_in(path: Path) -> dict[str, Any]:
     """The table in a TOML file. Raises ConfigError if it cannot be read or is no TOML."""
+    return toml_of(_text_in(path, MOST_BYTES), str(path))
+
+
+def json_in(path: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
+    """The object in a JSON file. Raises ConfigError if it cannot be read, is larger than that, or is no JSON object."""
+    return json_of(_text_in(path, most_bytes), str(path))
+
+
+def _text_in(path: Path, most_bytes: int) -> str:
+    if not path.is_file():  # a pipe would be waited for
+        raise ConfigError(f"{path}: no such file; correct the path")
     try:
-        if not path.is_file():  # a pipe would be waited for
-            raise ConfigError(f"{path}: no such file; give the path of a TOML file")
-        if path.stat().st_size > MOST_BYTES:
-            raise ConfigError(f"{path}: larger than {MOST_BYTES} bytes, which no such file is; correct it")
-        return toml_of(path.read_text(encoding="utf-8"), str(path))
+        if path.stat().st_size > most_bytes:
+            raise ConfigError(f"{path}: larger than {most_bytes} bytes, which no such file is; correct it")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is no readable TOML ({one_line(error)}); correct it") from error
+        raise ConfigError(f"{path}: cannot be read as text ({one_line(error)}); correct it") from error
 
 
 def toml_of(text: str, where: str) -> dict[str, Any]:

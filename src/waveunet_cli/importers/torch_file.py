@@ -17,6 +17,7 @@ from waveunet_cli.importers.converted import all_printable, listed
 from waveunet_cli.text import one_line, shown
 
 MOST_PICKLE_BYTES = 8_000_000  # that of a network and its optimizer has some 100 000
+NAMING = {"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"}  # operations that fetch something to call
 PLAIN = re.compile(  # modules and names, as pickles of plain tensors have them
     r"collections OrderedDict|torch\._utils (_rebuild_tensor_v2|_rebuild_parameter)|torch (\w+Storage|Size|device|"
     r"b?float\d+|u?int\d+|bool|double|half|long)|(__builtin__|builtins) set"
@@ -109,7 +110,7 @@ def _require_plain(file: IO[bytes], pickles: int) -> None:
     for _ in range(pickles):
         start = file.tell()
         for operation, argument, position in genops(file):
-            if operation.name == "GLOBAL" and not PLAIN.fullmatch(str(argument)):
+            if operation.name in NAMING and not PLAIN.fullmatch(str(argument)):
                 raise pickle.UnpicklingError(f"calls {argument}")
             if (position or 0) - start > MOST_PICKLE_BYTES:
                 raise ValueError("its pickle is longer than that of any network")
