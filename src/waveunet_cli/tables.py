@@ -128,9 +128,10 @@ def _value(hint: Any, value: object, place: str) -> Any:
         return tuple(_value(nested, item, f"{place}[{index}]") for index, item in enumerate(value))
     try:
         converted = msgspec.convert(value, hint, strict=True)
+        leaves = list(_leaves(converted))
     except (msgspec.ValidationError, OverflowError, RecursionError) as error:
         raise ConfigError(f"{place}: found {shown(value)}; expected {expected(hint)}") from error
-    for leaf in _leaves(converted):
+    for leaf in leaves:
         if isinstance(leaf, float) and not math.isfinite(leaf):
             raise ConfigError(f"{place}: found {shown(value)}; expected finite numbers")
         if isinstance(leaf, str) and CONTROL.search(leaf):
