@@ -114,11 +114,11 @@ def test_a_damaged_record_or_card_stops_no_list(run, tmp_path):
     assert {"vocals", "m4", "other"} <= {line.split()[0] for line in out.splitlines()}
     bad, mine = err.splitlines()
     assert bad.startswith(f"Error: {cards}/bad.toml: is no TOML")
-    assert mine.startswith(f"Error: {tmp_path}/cache/models/mine.json: unreadable record of a model")
+    assert mine.startswith(f"Error: {tmp_path}/cache/models/mine.json: missing: name, stems, ")
     assert "waveunet models remove mine" in mine
     code, out, err = run("verify")
     assert (code, out) == (1, "4stems: ok\nother: ok\nvocals: ok\n")
-    assert "mine.json: unreadable record" in err
+    assert "mine.json: missing: name" in err
     assert len(json.loads(run("list", "--json")[1])) == len(run("list")[1].splitlines()) - 1
 
 
