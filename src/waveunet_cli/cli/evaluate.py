@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="TESTSET...")
 @name_option
 @click.option(
-    "--estimates", type=click.Path(path_type=Path), metavar="FOLDER", help="Score the stems in there instead."
+    "--estimates",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Separate nothing; score the stems in FOLDER.",
 )
 @click.option(
     "-o",
@@ -32,13 +35,17 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     default="evaluation",
     show_default=True,
-    help="Folder of the scores and pictures.",
+    help="Folder to write the scores and pictures to.",
 )
 @click.option("--stems", metavar="A,B", help="Score only these stems.")
-@click.option("--quick", is_flag=True, help="Only whole songs' SDR and SI-SDR: no BSSEval, no pictures, little memory.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Compute only the SDR and SI-SDR of whole songs. This needs neither museval nor ffmpeg, and little memory.",
+)
 @device_option
 @precision_option
-@click.option("-q", "--quiet", is_flag=True, help="Only errors and the table.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors and the table.")
 def command(
     folders: Sequence[Path],
     name: str,
@@ -50,13 +57,15 @@ def command(
     precision: str,
     quiet: bool,
 ) -> None:
-    """Score separations of a test set: TESTSET/<song>/<stem>.wav, TESTSET/test/<song>/<stem>.wav, or a song's folder.
+    """Separate the songs of a test set and score the stems.
 
-    The mixture is the file mixture.wav or the sum of the stems. Measures are BSSEval v4's SDR, ISR, SIR and SAR in
-    frames of a second, as museval computes them, and the SDR, its improvement over the mixture, and the SI-SDR of
-    whole songs. The table goes to standard output; scores.json, statistics.csv, frames.csv and a picture of each stem
-    to the output folder, which is up to date after every song. Exit codes: 0 all done, 1 some songs could not be
-    scored, 2 usage.
+    A TESTSET holds files <song>/<stem>.wav or test/<song>/<stem>.wav, or is the folder of one song. The mixture is the
+    file mixture.wav, or the sum of the stems.
+
+    The measures are SDR, ISR, SIR and SAR of BSSEval v4 in frames of a second, as museval computes them, and for whole
+    songs the SDR, its improvement over the mixture's, and the SI-SDR. The command prints a table on standard output. It
+    writes scores.json, statistics.csv, frames.csv and a picture of each stem to the folder --out, anew after every
+    song. Exit codes: 0, every song is scored; 1, some songs could not be scored; 2, the command or an option is wrong.
     """
     from waveunet_cli import separator as separate  # imports torch
     from waveunet_cli.evaluate import measure, report, testset

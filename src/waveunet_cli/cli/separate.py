@@ -47,37 +47,49 @@ class _Place(click.ParamType):  # type: ignore[type-arg] # generic in some versi
     default="separated",
     show_default=True,
     metavar="FOLDER",
-    help="Where the stems go: a folder, or an address such as s3://bucket/folder.",
+    help="Folder to write the stems to, or an address such as s3://bucket/folder.",
 )
-@click.option("--filename", default=TEMPLATE, show_default=True, help="Template below the output folder.")
-@click.option("--stems", metavar="A,B", help="Write only these stems.")
-@click.option("--two-stems", metavar="STEM", help="Write STEM and no_STEM, the mixture minus it.")
+@click.option(
+    "--filename", default=TEMPLATE, show_default=True, help="Template of a stem's path below the output folder."
+)
+@click.option("--stems", metavar="A,B", help="Write only these stems, separated by commas.")
+@click.option("--two-stems", metavar="STEM", help="Write STEM, and no_STEM, which is the song minus STEM.")
 @device_option
 @precision_option
-@click.option("--segment", type=float, metavar="SECONDS", help="How much to compute at once; less needs less memory.")
+@click.option(
+    "--segment",
+    type=float,
+    metavar="SECONDS",
+    help="Length of music to compute at once; less needs less memory and more time.",
+)
 @click.option(
     "--format",
     "container",
     type=click.Choice(list(CONTAINERS)),
     default="wav",
     show_default=True,
-    help="Of the stems.",
+    help="File format of the stems.",
 )
-@click.option("--subtype", help="Sample format, such as PCM_16, PCM_24 or FLOAT; default: like the input.")
+@click.option(
+    "--subtype",
+    help="Sample format of the stems, such as PCM_16, PCM_24 or FLOAT.  [default: the nearest to the input's]",
+)
 @click.option(
     "--clip",
     type=click.Choice(["rescale", "clamp", "none"]),
     default="rescale",
     show_default=True,
-    help="What to do where stems exceed full scale: one gain for all stems, cut, or nothing. Never in float.",
+    help="What happens if a stem is louder than its format can hold. rescale lowers all stems of the song by one gain, "
+    "clamp cuts the samples, none cuts them only where the format must. Float stems keep their samples.",
 )
-@click.option("--stereo", is_flag=True, help="Two channels also for mono songs.")
+@click.option("--stereo", is_flag=True, help="Write two channels for mono songs, too.")
 @click.option(
     "--overwrite",
     type=click.Choice(["always", "never", "changed"]),
     default="changed",
     show_default=True,
-    help="Songs to separate again: all; none whose stems exist; those whose input, model, settings or stems changed.",
+    help="Which songs are separated again although their stems exist: all (always), none (never), or those whose "
+    "input, model, settings or stems have changed (changed).",
 )
 @registry_option
 @offline_option
@@ -87,41 +99,47 @@ class _Place(click.ParamType):  # type: ignore[type-arg] # generic in some versi
     type=click.IntRange(1, 64),
     default=DEFAULT_JOBS,
     show_default=True,
-    help="Songs at work side by side: reading and writing one overlap with computing another.",
+    help="Number of songs at work at once. While one is computed, others are read and written.",
 )
 @click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),
     default="local",
     show_default=True,
-    help="This process, or the workers of a Ray cluster that sees the same folders.",
+    help="Where songs are separated: in this process, or by workers of a Ray cluster that sees the same folders.",
 )
-@click.option("--ray-address", metavar="auto|HOST:PORT", help="Of the Ray cluster; default: one started here.")
+@click.option(
+    "--ray-address", metavar="auto|HOST:PORT", help="Address of the Ray cluster.  [default: a new one on this machine]"
+)
 @click.option(
     "--worker-cores",
     type=click.IntRange(1),
     default=2,
     show_default=True,
-    help="Processor cores of each worker on a cluster without GPUs; with them, each GPU has a worker.",
+    help="Processor cores of each worker, if the cluster has no GPU. If it has GPUs, each GPU has one worker.",
 )
 @click.option("--strict", is_flag=True, help="Stop at the first song that fails.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done: songs, hours, disk space, time.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Separate nothing; print how many songs would be separated, their hours, the disk space and the time.",
+)
 @click.option(
     "--progress",
     "progress_as",
     type=click.Choice(["bar", "json"]),
     default="bar",
     show_default=True,
-    help="On standard error: a bar for people, or one JSON object a line.",
+    help="How to report progress on standard error: a bar for people, or one JSON object a line for programs.",
 )
 @click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write the summary there, as JSON.",
+    help="Write the summary to FILE, as JSON.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Only errors.")
-@click.option("-v", "--verbose", is_flag=True, help="Say more.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Print more: the model, the device, and the speed of every song.")
 def command(
     inputs: Sequence[Path | str],
     out: Path | str,
@@ -146,10 +164,11 @@ def command(
     verbose: bool,
     **settings: Any,
 ) -> None:
-    """Separate songs into stems: files, and folders searched through and through.
+    """Separate songs into stems. An INPUT is an audio file, or a folder that is searched with its subfolders.
 
-    The paths of the stems go to standard output, everything else to standard error. A run that was interrupted is
-    resumed by the same command. Exit codes: 0 all done, 1 some songs failed (named at the end), 2 usage.
+    The command prints the paths of the stems on standard output and everything else on standard error. If it was
+    interrupted, give it again: it separates what is missing. Exit codes: 0, every song is done; 1, some songs failed
+    and are named at the end; 2, the command or an option is wrong; 130, it was interrupted.
     """
     before = {number: signal.signal(number, _interrupt) for number in INTERRUPTS}
     context = click.get_current_context()
