@@ -17,6 +17,7 @@ from waveunet_cli.errors import ConfigError, DeviceError
 from waveunet_cli.events import Event
 from waveunet_cli.hub import load_model
 from waveunet_cli.library.find import require_distinct
+from waveunet_cli.library.ledger import Ledger, OnEvent
 from waveunet_cli.library.names import TEMPLATE
 from waveunet_cli.library.song import Overwrite, Separated, Song, Target, outputs_of, separate_song
 from waveunet_cli.networks.family import Config, Model
@@ -140,17 +141,18 @@ class Separator:
         subtype: str | None = None,
         clip: Clip = "rescale",
         overwrite: Overwrite = "changed",
-        progress: Callable[[float, float | None], None] = lambda done, total: None,
+        on_event: OnEvent = lambda event: None,
     ) -> Separated:
         """Separate a file into files that appear complete or not at all: out / filename, filled in.
 
         track      what {track} stands for (default: the file's name without extension)
-        container  wav, flac, ogg or mp3;  subtype: a libsndfile name, by default the nearest to the input's depth
+        container  wav, flac, ogg or mp3
+        subtype    a libsndfile name, by default the nearest to the input's depth
         clip       what happens to stems beyond full scale in integer and lossy formats: rescale (one gain for all),
                    clamp or none
         overwrite  changed: a song is skipped if its manifest says that its stems are whole, and made from this input by
                    this model with these settings;  never: if its stems all exist;  always: it is done again
-        progress   called with the seconds done and, if known, the seconds in all
+        on_event   called with FileStart, Progress and FileDone of events.py
 
         Raises AudioReadError, AudioWriteError, ConfigError for an output that cannot exist, and DeviceError if memory
         runs out. Waits for another process that is at work on the same stems.
@@ -158,7 +160,13 @@ class Separator:
         song = Song(Path(path), Path(path).stem if track is None else track)
         target = Target(Path(out), filename, container, subtype, clip)
         require_distinct([song], [outputs_of(self, song, target)])
-        return separate_song(self, song, target, overwrite=overwrite, progress=progress)
+        ledger = Ledger([song], [], on_event)
+        ledger.start(song)
+        done = separate_song(
+            self, song, target, overwrite=overwrite, progress=lambda *seconds: ledger.advance(song, *seconds)
+        )
+        ledger.finish(song, done)
+        return done
 
     def channels(self, file_channels: int) -> int:
         """How many channels the stems of a file have."""
