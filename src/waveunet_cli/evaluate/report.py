@@ -35,6 +35,8 @@ def table(scores: Sequence[StemScore]) -> str:
         frames = sum(len(score.frames.get("SDR", ())) for score in own)
         silent = sum(score.silent_frames for score in own)
         counted = f", {frames} frames, {silent} of them silent and not counted" if frames else ""
+        alone = sum(score.is_mixture for score in own)
+        counted += f", {alone} with nothing else in the mixture and without improvement" if alone else ""
         lines += [f"{stem}: {len(own)} song{'s' * (len(own) != 1)}{counted}; dB", ""]
         width = max([LABEL_WIDTH, *(len(score.song) for score in own)])
         medians = [f"median {measure}" for measure in BSSEVAL] if frames else []

@@ -13,7 +13,7 @@ ALIASES = {"no_vocals": "accompaniment"}
 
 
 @dataclass(frozen=True)
-class Song:
+class ScoredSong:
     """A song to score. `truth` has the stems and a source `mixture`; `lossy` says that some of its files are lossy;
     `estimates` has the stems, if they are on disk."""
 
@@ -25,11 +25,11 @@ class Song:
     note: str | None = None
 
 
-def find_songs(folders: Sequence[Path], stems: Sequence[str]) -> tuple[list[Song], list[str]]:
+def find_scored_songs(folders: Sequence[Path], stems: Sequence[str]) -> tuple[list[ScoredSong], list[str]]:
     """The songs of test sets (<song>/<stem>.wav or test/<song>/<stem>.wav) and of songs' own folders, and a line for
     each one left out. Raises ConfigError for a folder that is neither."""
     sources = (*stems, "mixture")
-    songs: list[Song] = []
+    songs: list[ScoredSong] = []
     left_out: list[str] = []
     for folder in folders:
         if folder.is_dir() and stem_files(folder):
@@ -42,7 +42,7 @@ def find_songs(folders: Sequence[Path], stems: Sequence[str]) -> tuple[list[Song
         for track in tracks:
             infos = _infos(track)
             channels, lossy = max(info.channels for info in infos), any(info.lossy for info in infos)
-            songs.append(Song(Path(track.name).resolve().name, track, channels, lossy))
+            songs.append(ScoredSong(Path(track.name).resolve().name, track, channels, lossy))
         left_out += problems
     names = [song.name for song in songs]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -61,7 +61,7 @@ def stems_of(estimates: Path) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def with_estimates(song: Song, estimates: Path) -> Song:
+def with_estimates(song: ScoredSong, estimates: Path) -> ScoredSong:
     """A song with what a folder has of it.
 
     Estimates too long or too short are cut or followed by zeros, as museval does, and `note` says so. Raises

@@ -92,6 +92,7 @@ def train(
     state = _initial(recipe, config, fabric.device)
     if resume:
         load_state(out / STATE, config, state)
+        state.progress = schedule.resumed(recipe.schedule, state.progress)
     out.mkdir(parents=True, exist_ok=True)
     training = _Training(recipe, config, out, fabric, listener, material, state, stop)
     training.run()

@@ -48,6 +48,11 @@ def after_step(schedule: Schedule, at: Progress, seconds: float) -> Progress:
     return replace(at, done=share_done(schedule, at) >= 1)
 
 
+def resumed(schedule: Schedule, at: Progress) -> Progress:
+    """A saved progress under the schedule to go on with. A budget that has grown is no longer spent."""
+    return replace(at, done=share_done(schedule, at) >= 1) if schedule.kind == "budget" else at
+
+
 def epoch_ends(schedule: Schedule, at: Progress) -> bool:
     """Whether it is time to validate."""
     return at.done or at.step % schedule.epoch_steps == 0
