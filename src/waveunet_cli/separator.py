@@ -40,7 +40,7 @@ class Separator:
     stems            the stems to return, by default all the model has
     two_stems        instead: this stem and no_<stem>, the mixture minus it
     stereo           return two channels also for a mono mixture
-    on_event         called with a Note when memory runs short, and the network goes on with less
+    on_event         called with a Note when memory runs short, or a file is read that is not quite as it should be
 
     Raises ModelNotFoundError, CheckpointError, DeviceError, and ConfigError for stems the model lacks.
     """
@@ -73,7 +73,7 @@ class Separator:
         self._selection = StemSelection.of(self.model.config, stems, two_stems)
         self._stereo = stereo
         self._segment_seconds = segment_seconds
-        self._on_event = on_event
+        self.on_event = on_event
         self._networks = ThreadPoolExecutor(1, "network")  # one at a time; songs side by side take turns
         self._folding = threading.Lock()
 
@@ -203,7 +203,7 @@ class Separator:
     @cached_property
     def _engine(self) -> Engine:
         """Made for the first song: all songs may be skipped."""
-        return new_engine(self.model, self.placement, self._segment_seconds, self._on_event)
+        return new_engine(self.model, self.placement, self._segment_seconds, self.on_event)
 
 
 def _require_audio(block: Audio, shape: str = "(frames, channels)") -> None:

@@ -83,7 +83,6 @@ class LibavSource:
             self._waiting += [block for block in [next(self._blocks, None)] if block is not None]
             if self._gap_frames and not self._waiting:
                 raise self._no_audio(why, "not one packet could be decoded")
-            self._stated_frames = self._count_stated()
         except BaseException:
             self.close()
             raise
@@ -91,7 +90,7 @@ class LibavSource:
             path=span.path,
             sample_rate_hz=self._rate_hz,
             channels=len(self._speakers),
-            frames=self._stated_frames,
+            frames=self._count_stated(),
             format=self._formats[0].upper(),
             subtype=self._subtype,
             lossy=not self._is_lossless,
@@ -207,7 +206,7 @@ class LibavSource:
         if self._silent_frames:
             seconds = self._silent_frames / self._rate_hz
             self._on_event(Note(f"{self._span.path}: {seconds:.3f} s could not be decoded and are silent"))
-        stated, tolerance = float(self._stated_frames or 0), 0.0
+        stated, tolerance = float(self._count_stated() or 0), 0.0
         if "mp4" in self._formats and self._stream.duration and self._stream.time_base:
             stated = float(self._stream.duration * self._stream.time_base) * self._rate_hz
             tolerance = _MOV_TOLERANCE_SECONDS * self._rate_hz

@@ -125,7 +125,7 @@ def separate_song(
 
     if is_done() and not outputs.was_abandoned:
         return Separated(song.path, outputs.paths, skipped=True, addresses=addresses)
-    with song.storage.as_file(song.path) as path, AudioReader(path) as reader:
+    with song.storage.as_file(song.path) as path, AudioReader(path, separator.on_event) as reader:
         info = reader.info
         channels = separator.channels(info.channels)
         output = choose_output(replace(info, channels=channels), target.container, target.subtype)
