@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 import waveunet_cli
-from audio_files import encode, music, ogg, ogg_pages, patched, wav_bytes
-from waveunet_cli.audio import AudioReader, links, probe, read_blocks
+from audio_files import dsd_bits, dsf, encode, music, ogg, ogg_pages, patched, wav_bytes
+from waveunet_cli.audio import AudioReader, layout, links, probe, read_blocks
 from waveunet_cli.errors import AudioReadError
 
 FRAMES = 60_000
@@ -167,6 +167,27 @@ def test_finds_at_the_borders_of_what_is_searched(tmp_path, monkeypatch):
     with path.open("rb") as file:
         assert [*links._find_all(file, b"fLaC", 0)] == [0, 12, 29, 60, 190]
         assert [*links._find_all(file, b"fLaC", 1)] == [12, 29, 60, 190]
+
+
+def test_dsd_is_24_bit_at_a_rate_that_people_use(tmp_path):
+    path = tmp_path / "a.dsf"
+    path.write_bytes(dsf(dsd_bits(music(500, 1, 88_200), 32)))
+    assert (probe(path).sample_rate_hz, probe(path).subtype, probe(path).lossy) == (88_200, "PCM_24", False)
+    samples, notes = read(path)
+    assert len(samples) == 500
+    assert notes == [f"{path}: DSD is read as 24 bit at 88200 Hz"]
+
+
+def test_orders_of_channels_undo_each_other():
+    for channels in range(1, 12):
+        order = layout.from_vorbis(channels)
+        assert [order[index] for index in layout.to_vorbis(channels)] == list(range(channels))
+        assert layout.vorbis_mask(channels).bit_count() == (channels if channels <= 8 else 0)
+    assert layout.from_vorbis(6) == [0, 2, 1, 5, 3, 4]
+    assert layout.same_speakers(0x60F, 0x3F)
+    assert not layout.same_speakers(0x63F, 0x3F)
+    assert layout.wave_order(["FC", "FL", "FR", "BL", "BR", "LFE"]) == [1, 2, 0, 5, 3, 4]
+    assert layout.wave_order(["FL", "?", "FR"]) == [0, 1, 2]
 
 
 STDERR = """

@@ -77,7 +77,10 @@ class LibavSource:
                 context.flags2 |= av.codec.context.Flags2.skip_manual
             self._decimator = _Decimator(self._span, on_event) if self._codec.startswith("dsd_") else None
             self._packer: AudioResampler | None = None
-            self._rate_hz, self._speakers = context.sample_rate, _speakers_of(context.layout)
+            self._rate_hz, self._speakers = context.sample_rate, _speakers_of(context.layout)[0]
+            self._layout: AudioLayout | None = None
+            self._layout_is_frail = False
+            self._order: list[int] | None = None
             self._subtype = self._codec.upper()
             self._blocks = self._decoded()
             self._waiting += [block for block in [next(self._blocks, None)] if block is not None]
@@ -107,7 +110,7 @@ class LibavSource:
     def _find_stream(self, why: str) -> "AudioStream":
         for stream in self._container.streams.audio:
             # a format guessed from the name alone shows as a stream without channels
-            if stream.codec_context is not None and _speakers_of(stream.codec_context.layout):
+            if stream.codec_context is not None and _speakers_of(stream.codec_context.layout)[0]:
                 return stream
         raise self._no_audio(why, "no stream of a codec that FFmpeg knows")
 
@@ -161,12 +164,27 @@ class LibavSource:
     def _converted(self, frame: "AudioFrame") -> Iterator[NDArray[np.float32]]:
         if frame.is_corrupt and not self._is_broadcast:
             self._fail("a damaged packet")
-        speakers = _speakers_of(frame.layout)
         rate_hz = self._decimator.rate_hz(frame) if self._decimator else frame.sample_rate
+        if frame.layout != self._layout or rate_hz != self._rate_hz or self._decoded_frames == 0:
+            self._take_layout(frame, rate_hz)
+        if self._layout_is_frail:
+            _keep(frame.layout)
+        for part in self._decimator.push(frame) if self._decimator else self._packed(frame):
+            block = _as_float(part)  # (frames, channels)
+            if self._gap_frames and self._decoded_frames:  # between what could be decoded
+                yield np.zeros((self._gap_frames, len(self._speakers)), np.float32)
+                self._silent_frames += self._gap_frames
+                self._decoded_frames += self._gap_frames
+            self._gap_frames = 0
+            self._decoded_frames += len(block)
+            yield block if self._order is None else block[:, self._order]
+
+    def _take_layout(self, frame: "AudioFrame", rate_hz: int) -> None:
+        """Of the first frame; a later one may only be of the same rate and number of channels."""
+        speakers, is_frail = _speakers_of(frame.layout)
         if self._decoded_frames == 0:
-            self._rate_hz, self._speakers = rate_hz, speakers
-            self._order = wave_order(speakers)
             if self._is_lossless:
+                self._speakers = speakers
                 self._subtype = "PCM_24" if self._decimator else _depth(self._packed(frame)[0], self._codec)
         elif (rate_hz, len(speakers)) != (self._rate_hz, len(self._speakers)):
             raise AudioReadError(
@@ -174,15 +192,10 @@ class LibavSource:
                 f" {self._rate_hz} Hz and {len(self._speakers)} channels to {rate_hz} Hz and {len(speakers)} channels;"
                 " split it there"
             )
-        for part in self._decimator.push(frame) if self._decimator else self._packed(frame):
-            block = _as_float(part)  # (frames, channels)
-            if self._gap_frames and self._decoded_frames:  # between what could be decoded
-                yield np.zeros((self._gap_frames, len(speakers)), np.float32)
-                self._silent_frames += self._gap_frames
-                self._decoded_frames += self._gap_frames
-            self._gap_frames = 0
-            self._decoded_frames += len(block)
-            yield block if self._order == sorted(self._order) else block[:, self._order]
+        order = wave_order(speakers)
+        self._order = None if order == sorted(order) else order
+        self._rate_hz, self._speakers = rate_hz, speakers
+        self._layout, self._layout_is_frail = frame.layout, is_frail
 
     def _packed(self, frame: "AudioFrame") -> "list[AudioFrame]":
         """The frame with its channels interleaved, where it has more planes than PyAV 18 can give out."""
@@ -290,14 +303,19 @@ def _depth(frame: "AudioFrame", codec: str) -> str:
     return "PCM_32" if np.any(samples & 0xFF) else "PCM_24"
 
 
-def _speakers_of(layout: "AudioLayout") -> list[str]:
-    """The names of the channels, as they are stored."""
+def _speakers_of(layout: "AudioLayout") -> tuple[list[str], bool]:
+    """The names of the channels, as they are stored, and whether the layout must be kept."""
     names = [channel.name for channel in layout.channels]
     is_native = mask_of(names) != 0 and wave_order(names) == list(range(len(names)))
-    if not is_native and names != [_UNNAMED] * len(names):
-        # an order of its own: PyAV 17 and 18 would free with it what is FFmpeg's, so that it must never go
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(layout))
-    return names
+    is_frail = not is_native and names != [_UNNAMED] * len(names)
+    if is_frail:
+        _keep(layout)
+    return names, is_frail
+
+
+def _keep(layout: "AudioLayout") -> None:
+    """For ever: with a layout that has an order of its own, PyAV 17 and 18 free what is FFmpeg's."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(layout))
 
 
 def _refuse(url: str, flags: int, options: dict[str, str]) -> NoReturn:

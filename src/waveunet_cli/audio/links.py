@@ -64,7 +64,8 @@ def mpeg_links(file: BinaryIO, start: int) -> list[int]:
     Tags are ID3v2 and the frame that counts the others (Xing, Info). Without either nothing shows the seam, and
     nothing needs to.
     """
-    if _counted_end(file, start) == file.seek(0, os.SEEK_END):
+    is_whole = _counted_end(file, start) == file.seek(0, os.SEEK_END)
+    if is_whole or not _is_frame(_bytes_at(file, start, 4)):
         return [start]
     links, free_from = [start], start + 1
     for found in sorted([*_id3_tags(file, start), *_counting_frames(file, start)]):
