@@ -1,6 +1,7 @@
 """Files decoded by FFmpeg's libraries, through PyAV: whatever libsndfile does not read, or not rightly."""
 
 import ctypes
+import re
 import struct
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -11,13 +12,13 @@ from numpy.typing import NDArray
 
 from waveunet_cli.audio.formats import AudioInfo
 from waveunet_cli.audio.layout import mask_of, wave_order
-from waveunet_cli.audio.links import counts_frames
+from waveunet_cli.audio.links import counts_frames, is_frame
 from waveunet_cli.audio.span import Span
 from waveunet_cli.errors import AudioReadError
 from waveunet_cli.events import Note
 
 if TYPE_CHECKING:
-    from av import AudioFrame, AudioLayout, AudioResampler, AudioStream
+    from av import AudioFrame, AudioLayout, AudioResampler, AudioStream, Packet
     from av.container import InputContainer
 
 _LOSSLESS_CODECS = frozenset(
@@ -149,17 +150,35 @@ class LibavSource:
             if packet is None:
                 break
             try:
-                for frame in packet.decode():
-                    yield from self._converted(frame)
+                frames = packet.decode() or self._behind_junk(packet)
             except self._failures as error:
                 if packet.size < _W64_UNIT_BYTES and "w64" in self._formats:
                     continue  # what fills the chunk
                 if not self._is_broadcast:
                     self._fail(_reason(error))
-                self._gap_frames += round((packet.duration or 0) * packet.time_base * self._rate_hz)
+                frames = self._behind_junk(packet)
+                if not frames:
+                    self._gap_frames += round((packet.duration or 0) * packet.time_base * self._rate_hz)
+            for frame in frames:
+                yield from self._converted(frame)
         if self._decimator:
             yield from map(_as_float, self._decimator.push(None))
         self._check_end()
+
+    def _behind_junk(self, packet: "Packet[AudioStream]") -> "list[AudioFrame]":
+        """The frame of MPEG audio in a packet that does not begin with it: FFmpeg puts tags and the like before it."""
+        if self._codec not in _BROADCAST_CODECS or not packet.size:
+            return []
+        from av import Packet
+
+        data = bytes(packet)
+        for match in re.finditer(rb"\xff", data[1:]):
+            if is_frame(data[match.end() : match.end() + 4]):
+                try:
+                    return self._stream.codec_context.decode(Packet(data[match.end() :]))
+                except self._failures:
+                    continue
+        return []
 
     def _converted(self, frame: "AudioFrame") -> Iterator[NDArray[np.float32]]:
         if frame.is_corrupt and not self._is_broadcast:
