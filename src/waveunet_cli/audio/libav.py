@@ -172,6 +172,8 @@ class LibavSource:
         from av import Packet
 
         data = bytes(packet)
+        if data.startswith(b"\xff"):  # the frame itself
+            return []
         for match in re.finditer(rb"\xff", data[1:]):
             if is_frame(data[match.end() : match.end() + 4]):
                 try:
