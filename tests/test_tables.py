@@ -125,6 +125,14 @@ def test_any_table_fits_or_is_refused(table: object):
         assert str(error).isprintable()  # noqa: PT017 - the point is that nothing else comes
 
 
+def test_a_table_of_any_depth_is_one_line():
+    deep: list[Any] = []
+    for _ in range(20_000):
+        deep = [deep]
+    with pytest.raises(ConfigError, match=r"^a\.toml: anything: found \{'x': \[\["):
+        whole(anything={"x": deep})
+
+
 @pytest.mark.parametrize("text", ["", "3", "[]", "{", "[" * 100_000, '{"a": ' * 100_000, "9" * 10_000, "\x00"])
 def test_what_is_no_json_object_is_one_line(text: str):
     with pytest.raises(ConfigError, match=r"^a\.json: ") as refused:
@@ -142,5 +150,5 @@ def test_what_is_no_toml_is_one_line(tmp_path: Path):
         assert str(refused.value).isprintable()
     with pytest.raises(ConfigError, match=r"a\.toml: is no TOML"):
         toml_of("<html>", "a.toml")
-    with pytest.raises(ConfigError, match=r"no such file; give the path of a TOML file"):
+    with pytest.raises(ConfigError, match=r"no such file; correct the path"):
         toml_in(tmp_path)

@@ -29,8 +29,8 @@ def block(entries, compression=0):
     return bytes(contents) + struct.pack("<I", masked_crc32c(bytes(contents)))
 
 
-def write_bundle(prefix, tensors, compression=0):
-    """Write `tensors`, arrays by name, as the bundle `prefix`."""
+def write_bundle(prefix, tensors, compression=0, same_bytes=False, further=()):
+    """Write `tensors`, arrays by name, as the bundle `prefix`; all in the same place, and with further entries."""
     data, entries = bytearray(), [(b"", b"\x08\x01\x1a\x02\x08\x01")]
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
@@ -38,10 +38,16 @@ def write_bundle(prefix, tensors, compression=0):
         shape = b"".join(b"\x12" + varint(len(d)) + d for d in (b"\x08" + varint(n) for n in array.shape))
         entry = b"\x08" + varint(DTYPES[array.dtype.name]) + b"\x12" + varint(len(shape)) + shape
         entry += (
-            b"\x20" + varint(len(data)) + b"\x28" + varint(len(raw)) + b"\x35" + struct.pack("<I", masked_crc32c(raw))
+            b"\x20"
+            + varint(0 if same_bytes else len(data))
+            + b"\x28"
+            + varint(len(raw))
+            + b"\x35"
+            + struct.pack("<I", masked_crc32c(raw))
         )
         entries.append((name.encode(), entry))
-        data += raw
+        data += b"" if same_bytes and data else raw
+    entries += further
     first, index = block(entries, compression), bytearray()
     handle = varint(0) + varint(len(first) - 5)
     empty = block([])

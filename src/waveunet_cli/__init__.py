@@ -20,7 +20,9 @@ from waveunet_cli.errors import (
 )
 
 if TYPE_CHECKING:
+    from waveunet_cli.audio import read_blocks
     from waveunet_cli.hub import load_model
+    from waveunet_cli.library.batch import separate_songs
     from waveunet_cli.library.song import Separated
     from waveunet_cli.networks.family import Model
     from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
@@ -43,15 +45,19 @@ __all__ = [
     "WaveUNetConfig",
     "WaveUNetError",
     "load_model",
+    "read_blocks",
+    "separate_songs",
 ]
 
 # What needs torch loads when it is first asked for, so that `waveunet --help` does not.
 _LAZY = {
     "Model": "networks.family",
-    "Separated": "separator",
+    "Separated": "library.song",
     "Separator": "separator",
     "WaveUNetConfig": "networks.wave_u_net.config",
     "load_model": "hub",
+    "read_blocks": "audio",
+    "separate_songs": "library.batch",
 }
 
 

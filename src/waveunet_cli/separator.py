@@ -17,6 +17,7 @@ from waveunet_cli.errors import ConfigError, DeviceError
 from waveunet_cli.events import Event
 from waveunet_cli.hub import load_model
 from waveunet_cli.library.find import require_distinct
+from waveunet_cli.library.ledger import Ledger, OnEvent
 from waveunet_cli.library.names import TEMPLATE
 from waveunet_cli.library.song import Overwrite, Separated, Song, Target, outputs_of, separate_song
 from waveunet_cli.networks.family import Config, Model
@@ -39,7 +40,7 @@ class Separator:
     stems            the stems to return, by default all the model has
     two_stems        instead: this stem and no_<stem>, the mixture minus it
     stereo           return two channels also for a mono mixture
-    on_event         called with a Note when memory runs short, and the network goes on with less
+    on_event         called with a Note when memory runs short, or a file is read that is not quite as it should be
 
     Raises ModelNotFoundError, CheckpointError, DeviceError, and ConfigError for stems the model lacks.
     """
@@ -64,11 +65,15 @@ class Separator:
         self.placement = choose_placement(device, precision)
         dtype = str(self.placement.dtype).removeprefix("torch.")
         self.settings = {"two_stems": two_stems, "stereo": stereo, "precision": dtype}
+        self.options = {  # what a worker elsewhere needs to make the same
+            "device": device, "precision": precision, "segment_seconds": segment_seconds,
+            "stems": stems, "two_stems": two_stems, "stereo": stereo,
+        }  # fmt: skip
         self.model = model if isinstance(model, Model) else load_model(model)
         self._selection = StemSelection.of(self.model.config, stems, two_stems)
         self._stereo = stereo
         self._segment_seconds = segment_seconds
-        self._on_event = on_event
+        self.on_event = on_event
         self._networks = ThreadPoolExecutor(1, "network")  # one at a time; songs side by side take turns
         self._folding = threading.Lock()
 
@@ -136,25 +141,32 @@ class Separator:
         subtype: str | None = None,
         clip: Clip = "rescale",
         overwrite: Overwrite = "changed",
-        progress: Callable[[float, float | None], None] = lambda done, total: None,
+        on_event: OnEvent = lambda event: None,
     ) -> Separated:
         """Separate a file into files that appear complete or not at all: out / filename, filled in.
 
         track      what {track} stands for (default: the file's name without extension)
-        container  wav, flac, ogg or mp3;  subtype: a libsndfile name, by default the nearest to the input's depth
+        container  wav, flac, ogg or mp3
+        subtype    a libsndfile name, by default the nearest to the input's depth
         clip       what happens to stems beyond full scale in integer and lossy formats: rescale (one gain for all),
                    clamp or none
         overwrite  changed: a song is skipped if its manifest says that its stems are whole, and made from this input by
                    this model with these settings;  never: if its stems all exist;  always: it is done again
-        progress   called with the seconds done and, if known, the seconds in all
+        on_event   called with FileStart, Progress and FileDone of events.py
 
         Raises AudioReadError, AudioWriteError, ConfigError for an output that cannot exist, and DeviceError if memory
         runs out. Waits for another process that is at work on the same stems.
         """
         song = Song(Path(path), Path(path).stem if track is None else track)
         target = Target(Path(out), filename, container, subtype, clip)
-        require_distinct([song], outputs_of(self, song, target).paths.values())
-        return separate_song(self, song, target, overwrite=overwrite, progress=progress)
+        require_distinct([song], [outputs_of(self, song, target)])
+        ledger = Ledger([song], [], on_event)
+        ledger.start(song)
+        done = separate_song(
+            self, song, target, overwrite=overwrite, progress=lambda *seconds: ledger.advance(song, *seconds)
+        )
+        ledger.finish(song, done)
+        return done
 
     def channels(self, file_channels: int) -> int:
         """How many channels the stems of a file have."""
@@ -191,7 +203,7 @@ class Separator:
     @cached_property
     def _engine(self) -> Engine:
         """Made for the first song: all songs may be skipped."""
-        return new_engine(self.model, self.placement, self._segment_seconds, self._on_event)
+        return new_engine(self.model, self.placement, self._segment_seconds, self.on_event)
 
 
 def _require_audio(block: Audio, shape: str = "(frames, channels)") -> None:

@@ -31,14 +31,23 @@ LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 def toml_in(path: Path) -> dict[str, Any]:
     """The table in a TOML file. Raises ConfigError if it cannot be read or is no TOML."""
+    return toml_of(_text_in(path, MOST_BYTES), str(path))
+
+
+def json_in(path: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
+    """The object in a JSON file. Raises ConfigError if it cannot be read, is larger than that, or is no JSON object."""
+    return json_of(_text_in(path, most_bytes), str(path))
+
+
+def _text_in(path: Path, most_bytes: int) -> str:
+    if not path.is_file():  # a pipe would be waited for
+        raise ConfigError(f"{path}: no such file; correct the path")
     try:
-        if not path.is_file():  # a pipe would be waited for
-            raise ConfigError(f"{path}: no such file; give the path of a TOML file")
-        if path.stat().st_size > MOST_BYTES:
-            raise ConfigError(f"{path}: larger than {MOST_BYTES} bytes, which no such file is; correct it")
-        return toml_of(path.read_text(encoding="utf-8"), str(path))
+        if path.stat().st_size > most_bytes:
+            raise ConfigError(f"{path}: larger than {most_bytes} bytes, which no such file is; correct it")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is no readable TOML ({one_line(error)}); correct it") from error
+        raise ConfigError(f"{path}: cannot be read as text ({one_line(error)}); correct it") from error
 
 
 def toml_of(text: str, where: str) -> dict[str, Any]:
@@ -119,9 +128,10 @@ def _value(hint: Any, value: object, place: str) -> Any:
         return tuple(_value(nested, item, f"{place}[{index}]") for index, item in enumerate(value))
     try:
         converted = msgspec.convert(value, hint, strict=True)
+        leaves = list(_leaves(converted))
     except (msgspec.ValidationError, OverflowError, RecursionError) as error:
         raise ConfigError(f"{place}: found {shown(value)}; expected {expected(hint)}") from error
-    for leaf in _leaves(converted):
+    for leaf in leaves:
         if isinstance(leaf, float) and not math.isfinite(leaf):
             raise ConfigError(f"{place}: found {shown(value)}; expected finite numbers")
         if isinstance(leaf, str) and CONTROL.search(leaf):

@@ -30,7 +30,7 @@ FORMATS = [
     ("rf64", "RF64", "PCM_16"),
     ("au", "AU", "PCM_16"),
 ]
-LOSSY = {"IMA_ADPCM", "VORBIS", "OPUS", "MPEG_LAYER_III"}
+LOSSY = {"IMA_ADPCM", "VORBIS", "OPUS", "MP3"}
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 
 
@@ -82,6 +82,10 @@ def folder(tmp_path_factory):
 def test_blocks_of_any_size_are_the_whole_file(folder, extension, kind, subtype):
     path = folder / f"{kind}_{subtype}.{extension}"
     whole, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    if subtype in ("OPUS", "MPEG_LAYER_III"):  # decoded by FFmpeg, not to the last bit as by libsndfile
+        by_libsndfile, whole = whole, read(path, 1 << 20)
+        np.testing.assert_allclose(whole, by_libsndfile, atol=1e-3)
+        subtype = {"OPUS": "OPUS", "MPEG_LAYER_III": "MP3"}[subtype]
 
     @settings(deadline=None, max_examples=6, suppress_health_check=list(HealthCheck))
     @given(st.integers(500, 2 * FRAMES))
@@ -126,7 +130,7 @@ def test_a_truncated_file_is_an_error(folder, extension, kind, subtype, keep):
     if kind == "MP3" and keep != 0.2:
         keep = 0.5  # nine MPEG frames, of which two may lack
     message = error_of(cut(folder / f"{kind}_{subtype}.{extension}", keep))
-    assert "again" in message
+    assert "again" in message or "no audio" in message
 
 
 @pytest.mark.parametrize("keep", range(4, 60, 8))
@@ -204,7 +208,11 @@ def test_other_formats_stream_through_ffmpeg(folder, tmp_path, extension):
     assert samples.shape[1] == 2
     assert abs(len(samples) - FRAMES) < 4096
     info = probe(path)
-    assert (info.sample_rate_hz, info.frames, info.lossy) == (48000, None, extension != "wv")
+    assert (info.sample_rate_hz, info.frames, info.lossy) == (
+        48000,
+        FRAMES if extension == "wv" else None,
+        extension != "wv",
+    )
     if extension == "wv":
         np.testing.assert_array_equal(samples, read(folder / "WAV_PCM_16.wav"))
         assert info.subtype == "PCM_16"
@@ -220,22 +228,14 @@ def test_truncated_files_fail_through_ffmpeg_too(tmp_path, extension):
 
 
 @needs_ffmpeg
-def test_closing_early_ends_ffmpeg(tmp_path):
+def test_closing_early_closes_the_file(tmp_path):
     source = write(tmp_path / "a.wav", samples=noise(400_000))
     path = tmp_path / "a.wv"
     ffmpeg("-i", source, path)
     with AudioReader(path) as reader:
         next(reader.blocks(10))
-        process = reader._source._decoder
-        assert process.poll() is None
-    assert process.returncode is not None
-
-
-def test_without_ffmpeg_one_line_says_so(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    path = tmp_path / "a.m4a"
-    path.write_bytes(b"x")
-    assert "install ffmpeg" in error_of(path)
+    if Path("/proc/self/fd").is_dir():
+        assert str(path) not in [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
 
 
 def test_no_audio_at_all(tmp_path):
@@ -260,6 +260,19 @@ def test_no_permission(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "open", refuse)  # chmod does not stop root
     assert "permissions" in error_of(path)
+
+
+def test_a_folder_that_may_not_be_entered(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.wav")
+    original = Path.stat
+
+    def refuse(self, **options):
+        if self == path:
+            raise PermissionError(13, "Permission denied")
+        return original(self, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    assert "may not be read; check the permissions" in error_of(path)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -6,13 +6,25 @@ import os
 import subprocess
 import sys
 
+import av
 import numpy as np
 import pytest
 import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from waveunet_cli.audio import CONTAINERS, AudioInfo, OutputFormat, StemWriter, choose_output, probe, sinks, write
+from waveunet_cli.audio import (
+    CONTAINERS,
+    AudioInfo,
+    OutputFormat,
+    StemWriter,
+    choose_output,
+    layout,
+    probe,
+    read_blocks,
+    sinks,
+    wav,
+)
 from waveunet_cli.audio.formats import SUBTYPE_BITS
 from waveunet_cli.errors import AudioWriteError, ConfigError
 
@@ -92,6 +104,100 @@ def test_what_a_format_cannot_hold_is_refused_at_once(container, subtype, change
     with pytest.raises(ConfigError) as caught:
         choose_output(info(**changes), container, subtype)
     assert words in error_of(caught)
+
+
+@pytest.mark.parametrize(
+    ("container", "changes", "words"),
+    [
+        ("ogg", {"channels": 256}, "at most 255 channels"),
+        ("ogg", {"rate": 200_001}, "1 to 200000"),
+        ("flac", {"rate": 65_536}, "in steps of 10"),
+    ],
+)
+def test_limits_that_encoders_do_not_survive_are_known(container, changes, words):
+    """libvorbis ends the process there, libFLAC writes what nobody reads."""
+    with pytest.raises(ConfigError) as caught:
+        choose_output(info(**changes), container)
+    assert words in error_of(caught)
+
+
+@pytest.mark.parametrize(
+    ("container", "channels", "rate"),
+    [
+        *[("ogg", channels, 44100) for channels in (1, 2, 3, 5, 6, 7, 8, 9, 16, 255)],
+        *[("ogg", 2, rate) for rate in (1, 100, 8000, 11025, 50_001, 96_000, 192_000, 200_000)],
+        *[("flac", 8, 44100), *(("flac", 1, rate) for rate in (1, 65_535, 65_540, 192_000, 655_350))],
+        *[("mp3", channels, rate) for channels in (1, 2) for rate in CONTAINERS["mp3"].rates_hz],
+        *[("wav", 1, 1), ("wav", 300, 8000), ("wav", 2, 1_000_000)],
+    ],
+)
+def test_what_is_within_the_limits_is_written(tmp_path, container, channels, rate):
+    samples = noise(3000, channels)
+    output = choose_output(info(channels=channels, rate=rate), container)
+    with StemWriter({"a": tmp_path / f"a.{container}"}, rate, channels, output) as writer:
+        writer.write({"a": samples})
+        assert writer.commit().frames == 3000
+    found = probe(tmp_path / f"a.{container}")
+    assert (found.frames, found.channels, found.sample_rate_hz) == (3000, channels, rate)
+
+
+@pytest.mark.parametrize("channels", [3, 5, 6, 7, 8])
+def test_ogg_has_the_order_of_vorbis(tmp_path, channels):
+    """Each channel a tone of its own; FFmpeg reads them in the order of WAVE."""
+    tones = 0.2 * np.sin(np.outer(np.arange(RATE), 0.05 * (1 + np.arange(channels)))).astype(np.float32)
+    save(tmp_path, {"a": tones}, choose_output(info(channels=channels), "ogg"))
+    with av.open(str(tmp_path / "a.ogg")) as file:
+        packer = av.AudioResampler("flt")  # PyAV 18 cannot give out more than seven planes
+        packed = [part.to_ndarray() for frame in file.decode(audio=0) for part in packer.resample(frame)]
+    found = np.concatenate(packed, axis=1).reshape(-1, channels).T
+    closeness = np.corrcoef(np.concatenate([tones.T, found[:, : len(tones)]]))[:channels, channels:]
+    assert closeness.argmax(axis=1).tolist() == list(range(channels))
+
+
+def test_ogg_cannot_say_where_every_loudspeaker_stands():
+    with pytest.raises(ConfigError, match="FL FR LFE; choose wav or flac"):
+        choose_output(AudioInfo("song", RATE, 3, 1, "WAV", "PCM_16", False, 0xB), "ogg")
+
+
+def test_an_encoder_that_dies_is_the_error_of_one_song(tmp_path):
+    """LAME aborts its process on this."""
+    output = OutputFormat("mp3", "MPEG_LAYER_III")
+    encoder = sinks.Encoder(tmp_path / "a.mp3", tmp_path / "a.part", output, None, RATE, 2)
+
+    def encode():
+        encoder.write(noise(20_000) * np.float32(1e7))
+        encoder.finish()
+
+    with pytest.raises(AudioWriteError) as caught:
+        encode()
+    assert "the mp3 encoder failed (its process was ended by signal 6); choose wav" in error_of(caught)
+    encoder.discard()
+    assert not list(tmp_path.iterdir())
+    _, found = save(tmp_path, {"a": noise(5000)}, output)  # the next song has another process
+    assert len(found["a"]) == 5000
+
+
+def test_one_process_encodes_one_song_after_the_other(tmp_path, monkeypatch):
+    started = []
+    original = subprocess.Popen
+
+    def start(*arguments, **options):
+        started.append(original(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    for name in ("a", "b", "c"):
+        save(tmp_path, {name: noise(3000), f"{name}2": noise(3000)}, OutputFormat("ogg", "VORBIS"))
+    assert len(started) <= 1
+
+
+@pytest.mark.parametrize("container", ["ogg", "mp3"])
+def test_levels_that_encoders_turn_into_anything_are_refused(tmp_path, container):
+    output = OutputFormat(container, CONTAINERS[container].subtypes[0])
+    with pytest.raises(AudioWriteError) as caught:
+        save(tmp_path, {"a": noise(2000) * np.float32(1e6)}, output, clip="none")
+    assert "beyond the 1000 that" in error_of(caught)
+    assert not list(tmp_path.iterdir())
 
 
 # --- samples
@@ -197,26 +303,58 @@ def test_stems_still_sum_after_quantisation(tmp_path, bits):
 
 
 @pytest.mark.parametrize("clip", ["rescale", "none"])
-def test_rf64_where_wav_would_overflow(tmp_path, monkeypatch, clip):
-    for module in (write, sinks):
-        monkeypatch.setattr(module, "WAV_LIMIT_BYTES", 1000 * 4)
-    output = OutputFormat("wav", "PCM_16")
-    for frames, expected in ((1000, "WAV"), (1001, "RF64")):
-        save(tmp_path, {"a": noise(frames)}, output, clip=clip, expected_frames=frames)
-        assert probe(tmp_path / "a.wav").format == expected
+@pytest.mark.parametrize("expected", [None, "as many"])
+@pytest.mark.parametrize(("frames", "magic"), [(1000, b"RIFF"), (1001, b"RF64")])
+def test_rf64_only_where_wav_would_overflow(tmp_path, monkeypatch, clip, expected, frames, magic):
+    """Decided by what was written: most readers refuse RF64."""
+    monkeypatch.setattr(wav, "LIMIT_BYTES", 1000 * 4)
+    output, samples = OutputFormat("wav", "PCM_16"), {"a": noise(frames)}
+    _, found = save(tmp_path, samples, output, clip=clip, expected_frames=expected and frames)
+    assert (tmp_path / "a.wav").read_bytes()[:4] == magic
+    assert found["a"].shape == (frames, 2)
+    assert probe(tmp_path / "a.wav").frames == frames
 
 
-def test_unknown_length_is_rf64_only_where_encoded_at_once(tmp_path):
-    output = OutputFormat("wav", "PCM_16")
-    save(tmp_path, {"a": noise(10)}, output, clip="none")
-    assert probe(tmp_path / "a.wav").format == "RF64"
-    save(tmp_path, {"a": noise(10)}, output, clip="rescale")
-    assert probe(tmp_path / "a.wav").format == "WAV"
+@pytest.mark.parametrize("pair", [pair for pair in ALL if pair[0] == "wav"])
+@pytest.mark.parametrize("frames", [0, 1, 10])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_headers_of_wav_are_those_of_another_writer(tmp_path, pair, frames, channels):
+    save(tmp_path, {"a": noise(frames, channels)}, OutputFormat(*pair), clip="clamp", expected_frames=frames)
+    soundfile.write(tmp_path / "b.wav", noise(frames, channels), RATE, pair[1])
+    ours, theirs = ((tmp_path / name).read_bytes() for name in ("a.wav", "b.wav"))
+    assert len(ours) == 8 + int.from_bytes(ours[4:8], "little")
+    if pair[1] == "FLOAT":  # theirs has a chunk with the peak and the time
+        np.testing.assert_array_equal(
+            soundfile.read(tmp_path / "a.wav", dtype="float32", always_2d=True)[0], noise(frames, channels)
+        )
+    else:
+        assert ours[:44] == theirs[:44]
+        assert len(ours) == len(theirs)
 
 
-def test_wav_never_overflows(tmp_path, monkeypatch):
-    for module in (write, sinks):
-        monkeypatch.setattr(module, "WAV_LIMIT_BYTES", 1000 * 4)
+@pytest.mark.parametrize("container", ["wav", "flac"])
+@pytest.mark.parametrize("mask", [0x60F, 0x3F, 0x10B | 0x30, 0x33, 0x603, 0xB, 0x63F])
+def test_the_channel_mask_is_kept(tmp_path, container, mask):
+    channels = mask.bit_count()
+    samples = noise(3000, channels)
+    given = AudioInfo(tmp_path, RATE, channels, 3000, "WAV", "PCM_16", False, mask)
+    save(tmp_path, {"a": samples}, choose_output(given, container))
+    path = tmp_path / f"a.{container}"
+    assert probe(path).channel_mask == mask
+    with av.open(str(path)) as file:  # and others see it
+        seen = [channel.name for channel in file.streams.audio[0].layout.channels]
+    assert layout.mask_of(seen) == mask
+    whole = np.concatenate([*read_blocks(path)])
+    np.testing.assert_allclose(whole, samples, atol=1e-4)
+
+
+def test_a_mask_of_another_number_of_channels_is_not_kept(tmp_path):
+    given = AudioInfo(tmp_path, RATE, 2, 3000, "WAV", "PCM_16", False, 0x4)
+    assert choose_output(given, "wav").channel_mask == 0
+
+
+def test_more_than_was_announced_never_overflows(tmp_path, monkeypatch):
+    monkeypatch.setattr(wav, "LIMIT_BYTES", 1000 * 4)
     with pytest.raises(AudioWriteError) as caught:
         save(tmp_path, {"a": noise(2000)}, OutputFormat("wav", "PCM_16"), clip="none", expected_frames=10)
     assert "4 GiB" in error_of(caught)
@@ -335,8 +473,8 @@ for container, subtype in (pair.split("/") for pair in sys.argv[4:]):
     noise = (np.random.default_rng(0).standard_normal((frames, 2)) * 0.1).astype(np.float32)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, hard))
         with StemWriter({"a": folder / "new" / "a.x"}, 44100, 2, OutputFormat(container, subtype), clip) as writer:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, hard))
             for start in range(0, frames, 1000):
                 writer.write({"a": noise[start : start + 1000]})
             writer.commit()

@@ -1,6 +1,7 @@
 """`waveunet separate` as a user meets it: what it writes, what it says, and what bad input gets."""
 
 import contextlib
+import json
 import os
 import pty
 import re
@@ -11,11 +12,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
 from safetensors.torch import save_file
 
+from audio_files import encode, patched
 from small_models import FOUR, TINY, network_of
 from waveunet_cli import separator as separate
 from waveunet_cli.networks.checkpoint import save_checkpoint
@@ -122,14 +125,23 @@ def test_every_format_libsndfile_reads(run, here):
     assert subtypes == dict.fromkeys(names, "PCM_16") | {"wav": "FLOAT", "flac": "PCM_24", "rf64": "PCM_24"}
 
 
-def test_video_goes_through_ffmpeg(run, fails, here, monkeypatch):
-    if shutil.which("ffmpeg") is None:
-        pytest.skip("no ffmpeg here")
-    write(here / "song.wav")
-    subprocess.run(["ffmpeg", "-v", "error", "-i", "song.wav", "song.m4a"], check=True)
-    assert run("song.m4a").out.splitlines() == stems_of("song")
+def test_what_libsndfile_does_not_know_needs_no_program(run, here, monkeypatch):
+    with av.open("song.m4a", "w") as file:
+        stream = file.add_stream("alac", rate=44100, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(np.zeros((2, 4000), np.int16), format="s16p", layout="stereo")
+        frame.sample_rate = 44100
+        file.mux([*stream.encode(frame), *stream.encode(None)])
     monkeypatch.setenv("PATH", "")
-    fails("song.m4a", "--overwrite", "always", words=["song.m4a", "ffmpeg is not on the PATH; install ffmpeg"])
+    assert run("song.m4a").out.splitlines() == stems_of("song")
+
+
+def test_what_a_file_has_lost_is_an_event(run, here):
+    path = encode("a.mp3", noise(60_000), "libmp3lame")
+    data = Path(path).read_bytes()
+    frames = [at for at in range(2000, len(data)) if data[at : at + 2] == b"\xff\xfb"]
+    Path(path).write_bytes(patched(data, (frames[20] + 4, b"\xff" * 60)))
+    said = [json.loads(line) for line in run("a.mp3", "--progress", "json").err.splitlines()]
+    assert "a.mp3: 0.026 s could not be decoded and are silent" in [line.get("text") for line in said]
 
 
 def test_two_inputs_never_meet(run, here):

@@ -484,7 +484,7 @@ def test_damaged_notes_of_first_uses_are_one_line(server, catalogue):
     hub.weights("lab-m5")
     for damage in ("[]", "{", '{"lab-m5": 3}'):
         (Cache().root / "first-use.json").write_text(damage)
-        with pytest.raises(CheckpointError, match=r"first-use\.json: unreadable .* delete it") as error:
+        with pytest.raises(CheckpointError, match=r"first-use\.json: damaged .* delete it") as error:
             hub.remove("lab-m5")
         assert "\n" not in str(error.value)
 

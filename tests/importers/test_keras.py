@@ -114,6 +114,45 @@ def test_a_tensor_larger_than_its_file_is_refused(copy):
         convert(copy)
 
 
+@pytest.mark.parametrize("kind", ["external", "virtual", "linked"])
+def test_numbers_of_another_file_are_refused(kind, copy, tmp_path):
+    (tmp_path / "secret").write_bytes(bytes(31 * 4 * 12 * 4))
+    with h5py.File(copy, "r+") as file:
+        if kind == "linked":
+            del file["model_weights"]
+            file["model_weights"] = h5py.ExternalLink(str(SHALLOW), "/model_weights")
+        else:
+            del file[KERNEL]
+        if kind == "external":
+            file.create_dataset(
+                KERNEL, (31, 4, 12), np.float32, external=[(str(tmp_path / "secret"), 0, 31 * 4 * 12 * 4)]
+            )
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout((31, 4, 12), np.float32)
+            layout[:] = h5py.VirtualSource(str(SHALLOW), KERNEL, (31, 4, 12))
+            file.create_virtual_dataset(KERNEL, layout)
+    with pytest.raises(CheckpointError, match="another file") as caught:
+        convert(copy)
+    assert "\n" not in str(caught.value)
+
+
+def test_reading_comes_to_an_end(copy, tmp_path, monkeypatch):
+    forever = tmp_path / "forever.py"
+    forever.write_text("import threading\nthreading.Event().wait()")
+    monkeypatch.setattr(keras_port, "READER", forever)
+    monkeypatch.setattr(keras_port, "LEAST_SECONDS", 0.01)
+    monkeypatch.setattr(keras_port, "SLOWEST_BYTES_PER_SECOND", 1e12)
+    with pytest.raises(CheckpointError, match="did not come to an end in 0 s"):
+        convert(copy)
+
+
+def test_a_graph_that_is_nested_too_deep_is_one_line(copy):
+    with h5py.File(copy, "r+") as file:
+        file.attrs["model_config"] = "[" * 60_000
+    with pytest.raises(CheckpointError, match="not a readable"):
+        convert(copy)
+
+
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.99])
 def test_truncated_files_are_refused(share, copy):
     data = copy.read_bytes()

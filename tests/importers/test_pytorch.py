@@ -1,6 +1,7 @@
 """The PyTorch port's and MSS_WaveUNet's checkpoints: reproduced, inferred, and never run."""
 
 import os
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -61,6 +62,12 @@ def test_a_joint_network_needs_names_unless_it_has_four_stems(tmp_path):
     four = replace(PyTorchPortConfig(), separate=False, widths=SMALL.widths)
     torch.save(state_of(four), tmp_path / "four")
     assert convert(tmp_path / "four").config == four
+
+
+def test_a_stride_that_the_filter_contradicts_is_refused(tmp_path):
+    torch.save(state_of(SMALL), tmp_path / "model")
+    with pytest.raises(CheckpointError, match="resampling filter is for a stride of 4; leave --stride out"):
+        convert(tmp_path / "model", replace(OPTIONS, stride=2))
 
 
 def test_separate_networks_keep_their_names(tmp_path):
@@ -126,6 +133,54 @@ def test_a_flipped_bit_of_a_weight_is_noticed(tmp_path):
     data[len(data) // 2] ^= 1
     (tmp_path / "model").write_bytes(bytes(data))
     with pytest.raises(CheckpointError, match="not a readable PyTorch checkpoint, or a truncated one"):
+        convert(tmp_path / "model")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_recompressed_file_is_refused(method, tmp_path):
+    """As a mail program or a user makes it: torch would take the compressed bytes for weights."""
+    torch.save(state_of(SMALL), tmp_path / "model")
+    with zipfile.ZipFile(tmp_path / "model") as plain, zipfile.ZipFile(tmp_path / "again", "w", method) as again:
+        for member in plain.infolist():
+            again.writestr(member.filename, plain.read(member))
+    with pytest.raises(CheckpointError, match=r"is compressed, which torch\.save never does"):
+        convert(tmp_path / "again", OPTIONS)
+
+
+def test_a_file_behind_another_is_refused(tmp_path):
+    """zipfile moves its offsets, torch does not: it would read the tensors of the first."""
+    for name, sources in (("one", ("bass", "vocals")), ("two", ("bass", "vocals"))):
+        torch.save(state_of(replace(SMALL, sources=sources)), tmp_path / name)
+    (tmp_path / "both").write_bytes((tmp_path / "one").read_bytes() + (tmp_path / "two").read_bytes())
+    with pytest.raises(CheckpointError, match="not where its directory says"):
+        convert(tmp_path / "both", OPTIONS)
+
+
+class Greedy:
+    def __init__(self, made, *arguments):
+        self.made, self.arguments = made, arguments
+
+    def __reduce__(self):
+        return self.made, self.arguments
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("greedy", [Greedy(bytearray, 1 << 50), Greedy(torch.Tensor, 1 << 24, 1 << 24)])
+def test_a_pickle_takes_no_memory_of_its_own(greedy, legacy, tmp_path, monkeypatch):
+    torch.save({"model_state_dict": state_of(SMALL), "state": 0}, tmp_path / "model")
+    saved = {"model_state_dict": state_of(SMALL), "state": greedy}
+    torch.save(saved, tmp_path / "model", _use_new_zipfile_serialization=not legacy)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("was loaded"))
+    with pytest.raises(CheckpointError, match="holds code or objects besides tensors"):
+        convert(tmp_path / "model")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_tensor_larger_than_its_file_is_refused(legacy, tmp_path):
+    """A view of one number, repeated: 64 TB without a byte."""
+    state = state_of(SMALL) | {FIRST: torch.zeros(1).expand(1 << 15, 1 << 15, 1 << 14)}
+    torch.save(state, tmp_path / "model", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(CheckpointError, match=f"claim more bytes than the file has: {FIRST}"):
         convert(tmp_path / "model")
 
 

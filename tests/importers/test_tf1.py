@@ -137,6 +137,26 @@ def test_any_flipped_bit_of_the_index_is_noticed(position, tmp_path_factory):
         convert(prefix)
 
 
+def test_variables_that_share_bytes_are_refused(tmp_path, monkeypatch):
+    """Many names for the same bytes would be read many times."""
+    tensors = tensors_of(CONFIG)
+    prefix = write_bundle(tmp_path / "m-1", tensors)
+    shared = dict.fromkeys((f"separator/conv1d_{i}/kernel" for i in range(1, 100)), np.zeros((1, 1, 1), np.float32))
+    write_bundle(tmp_path / "m-1", shared, same_bytes=True)
+    with pytest.raises(CheckpointError, match="its variables share bytes"):
+        convert(prefix)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [((b"a" * 5000, b""), "longer than any"), ((b"a", b"\x08" + b"\xff" * 1000 + b"\x01"), "more than 64 bits")],
+)
+def test_a_name_or_a_number_beyond_reason_is_refused(entry, message, tmp_path):
+    prefix = write_bundle(tmp_path / "m-1", {}, further=[entry])
+    with pytest.raises(CheckpointError, match=f"not a readable TensorFlow V2 checkpoint index .*{message}"):
+        convert(prefix)
+
+
 def test_a_flipped_bit_of_a_weight_is_noticed(tmp_path):
     prefix = write_bundle(tmp_path / "m-1", tensors_of(CONFIG))
     damage(prefix.with_name("m-1.data-00000-of-00001"), 1000)

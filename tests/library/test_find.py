@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.library.find import find_songs, require_apart, require_distinct
+from waveunet_cli.library.manifest import SongOutputs
 from waveunet_cli.library.names import TEMPLATE, stem_paths
 from waveunet_cli.library.song import Song
 
@@ -187,13 +188,17 @@ def test_the_output_folder_is_no_input(here):
     assert tracks("separated/vocals/a/vocals.wav") == {"separated/vocals/a/vocals.wav": "vocals"}
 
 
+def outputs(*paths):
+    return [SongOutputs({"vocals": Path(path)}) for path in paths]
+
+
 def test_a_folder_of_songs_may_lie_in_the_output_folder(here):
     touch("album/a.wav", "vocals/a/vocals.wav", "vocals/a/.waveunet-0123456789ab.json")
     assert tracks("album", out=".") == {"album/a.wav": "a"}
-    require_apart([Path("album"), Path("album/a.wav")], Path(), [Path("vocals/a/vocals.wav")])
-    require_apart([Path()], Path("separated"), [Path("separated/a/vocals.wav")])
+    require_apart([Path("album"), Path("album/a.wav")], Path(), outputs("vocals/a/vocals.wav"))
+    require_apart([Path()], Path("separated"), outputs("separated/a/vocals.wav"))
     with pytest.raises(ConfigError, match="written among the songs"):
-        require_apart([Path("album")], Path(), [Path("album/a/vocals.wav")])
+        require_apart([Path("album")], Path(), outputs("album/a/vocals.wav"))
 
 
 def test_links_to_folders_are_not_followed(here):
@@ -214,7 +219,7 @@ def test_what_is_not_there(here):
     touch("empty/notes.txt")
     assert problem("none.wav") == "none.wav: no such file or folder; check the path"
     assert problem("x" * 300).endswith("no such file or folder; check the path")
-    assert problem("empty").startswith("empty: no audio files in this folder; known are .aac .ac3 .aif")
+    assert problem("empty").startswith("empty: no audio files in this folder; name one with songs")
 
 
 def test_folders_that_may_not_be_entered(here):
@@ -260,8 +265,8 @@ def test_bad_templates(template):
 def test_targets_must_differ(here):
     touch("a.wav", "b.wav")
     songs = [Song(Path("a.wav"), "a"), Song(Path("b.wav"), "b")]
-    require_distinct(songs, [Path("out/a.wav"), Path("out/b.wav")])
+    require_distinct(songs, outputs("out/a.wav", "out/b.wav"))
     with pytest.raises(ConfigError, match="two stems would be written here"):
-        require_distinct(songs, [Path("out/a.wav"), Path("out/A.wav")])
+        require_distinct(songs, outputs("out/a.wav", "out/A.wav"))
     with pytest.raises(ConfigError, match="is a song to be separated"):
-        require_distinct(songs, [here / "b.wav"])
+        require_distinct(songs, outputs(here / "b.wav"))

@@ -16,16 +16,19 @@ import numpy as np
 import pytest
 import soundfile
 
+from batch_process import separate_in_a_process
 from small_models import TINY, model_of, network_of
 from waveunet_cli import events
-from waveunet_cli.audio import read, sinks
+from waveunet_cli.audio import read, sinks, span
 from waveunet_cli.cli import voice
-from waveunet_cli.errors import AudioReadError, AudioWriteError
+from waveunet_cli.errors import AudioReadError, AudioWriteError, ConfigError
 from waveunet_cli.library import lanes
+from waveunet_cli.library.batch import plan_songs, separate_songs
 from waveunet_cli.library.lanes import Lanes
 from waveunet_cli.library.ledger import Ledger
 from waveunet_cli.library.manifest import BusyError, SongOutputs
-from waveunet_cli.library.song import Separated, Song, Target
+from waveunet_cli.library.plan import steady_speed
+from waveunet_cli.library.song import Separated, Song, Target, separate_song
 from waveunet_cli.networks.checkpoint import save_checkpoint
 from waveunet_cli.separator import Separator
 
@@ -76,21 +79,11 @@ def of(kind, told):
 # --- killed and run again
 
 
-def separate_in_a_process(folder, out, container):
-    import torch
-
-    from waveunet_cli.cli import main
-
-    torch.set_num_threads(1)
-    os.chdir(folder)
-    main(["separate", "-q", "-n", "tiny.safetensors", "-d", "cpu", "-o", out, "--format", container, "m"])
-
-
 @pytest.fixture(scope="module")
 def processes():
     """Starts processes that have torch loaded already, and no threads."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["waveunet_cli.separator", "waveunet_cli.library.lanes", "small_models"])
+    context.set_forkserver_preload(["waveunet_cli.separator", "waveunet_cli.library.batch", "batch_process"])
     return context
 
 
@@ -179,14 +172,86 @@ def test_what_changed_is_done_again(run, here):
     assert why("--clip", "clamp") == "settings changed"
     assert why("--clip", "clamp", "--segment", "0.1") == "stems are there"
     assert why("--two-stems", "vocals") == "new"
-    for damage in ("", "{}", "[1]", '{"format": 2}', "\0"):
-        next(stems.glob("*.json")).write_text(damage)
+    for damage in ("{}", '{"format": 2}'):  # of another version, which still names the song
+        values = json.loads(damage) | {"input": str(path.absolute())}
         for manifest in stems.glob("*.json"):
-            manifest.write_text(damage)
+            manifest.write_text(json.dumps(values))
         assert why() == "manifest unreadable"
     save_checkpoint(here / "tiny.safetensors", TINY, network_of(TINY, seed=1).state_dict())
     assert why() == "model changed"
     assert why("--overwrite", "always") == "asked for"
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "[1]", '{"format": 2, "input": "/another/song.wav"}', "\0"])
+def test_stems_whose_manifest_names_nobody_are_not_replaced(run, here, damage):
+    song(here / "song.wav")
+    assert run("song.wav").code == 0
+    stems = here / "separated/tiny/song"
+    next(stems.glob("*.json")).write_text(damage)
+    before = (stems / "vocals.wav").read_bytes()
+    song(here / "song.wav", seed=1)
+    for more in ((), ("--dry-run",)):
+        ran = run("song.wav", *more)
+        assert ran.code == 1
+        assert "is there, and is no stem of song.wav; choose another --out or --filename" in ran.err
+    assert (stems / "vocals.wav").read_bytes() == before
+    for path in stems.glob("*.wav"):
+        path.unlink()
+    assert run("song.wav").code == 0
+
+
+def test_a_manifest_tells_the_precision_that_was_used(run, here):
+    song(here / "song.wav")
+    run("song.wav", "--precision", "float32")
+    manifest = next(here.rglob(".waveunet-*.json"))
+    assert json.loads(manifest.read_text())["settings"]["precision"] == "float32"
+    assert "skipped" in run("song.wav", "--precision", "float32").err
+    assert run("song.wav", "--precision", "bfloat16", "--dry-run").out.startswith("song.wav: settings changed")
+    before = manifest.read_bytes()
+    os.utime(here / "song.wav")
+    assert run("song.wav", "--precision", "float32", "--dry-run").out.startswith("song.wav: stems are there")
+    assert manifest.read_bytes() == before  # a dry run changes nothing
+
+
+def test_the_estimate_of_a_dry_run_leaves_out_the_filling_of_the_stream():
+    class Slow:
+        """Takes 10 s of a clock before the first stems come, then a second for two seconds of music."""
+
+        stems = ("vocals",)
+        model = model_of(TINY)
+
+        def __init__(self):
+            self.now, self.pushed = 0.0, 0
+
+        def song(self, rate_hz, channels):
+            return self
+
+        def push(self, block):
+            self.pushed += 1
+            self.now += 10.0 if self.pushed < 5 else 0.5
+            return {"vocals": block if self.pushed > 4 else block[:0]}
+
+    slow = Slow()
+    assert steady_speed(slow, lambda: slow.now) == pytest.approx(2.0)
+
+
+def test_a_batch_from_python(here):
+    song(here / "m/a.wav")
+    song(here / "m/b.wav", seed=1)
+    told = []
+    separator = Separator(model_of(TINY), "cpu", "float32")
+    summary = separate_songs(["m"], "stems", separator, jobs=1, on_event=told.append)
+    assert (summary.songs, summary.done, summary.failed) == (2, 2, ())
+    assert told[-1] == summary
+    again = separate_songs(["m"], "stems", lambda: separator)
+    assert again.skipped == 2
+    planned = plan_songs(["m"], "stems", separator, overwrite="always")
+    assert planned.to_do == 2
+    nothing = separate_songs(["nowhere.wav"], "stems", lambda: pytest.fail("a model is loaded for nothing"))
+    assert (nothing.songs, len(nothing.failed)) == (1, 1)
+    for settings in ({"overwrite": "x"}, {"clip": "x"}, {"jobs": 0}, {"container": "x"}, {"filename": "{x}"}):
+        with pytest.raises(ConfigError):
+            separate_songs(["m"], "stems", separator, **settings)
 
 
 def test_files_that_are_not_the_songs_stems_are_never_replaced(run, here):
@@ -214,7 +279,7 @@ def test_a_song_that_changes_while_it_is_read(here, monkeypatch):
     path = song(here / "song.wav", frames=20_000)
     monkeypatch.setattr("waveunet_cli.library.song.READ_FRAMES", 1000)
     with pytest.raises(AudioReadError, match=r"song\.wav: was changed while it was read; separate it again"):
-        Separator(model_of(TINY)).separate_file(path, progress=lambda *_: os.utime(path, (1, 1)))
+        Separator(model_of(TINY)).separate_file(path, on_event=lambda _: os.utime(path, (1, 1)))
     assert not Path("separated").exists()
 
 
@@ -237,7 +302,7 @@ def test_two_at_once_in_one_folder(here):
         ledger = Ledger(songs, [], done.append)
 
         def separate(one, progress):
-            return separator.separate_song(one, Target(here / "out"), wait=False, progress=progress)
+            return separate_song(separator, one, Target(here / "out"), wait=False, progress=progress)
 
         Lanes(separate, ledger, here / "out", jobs=2).run(songs)
 
@@ -359,7 +424,7 @@ def test_a_read_error_in_the_middle_is_no_truncation(run, here, monkeypatch):
     monkeypatch.setattr(lanes, "RETRY_SECONDS", ())
     monkeypatch.setattr(soundfile.SoundFile, "read", lambda self, *_, **__: np.zeros((10, 2), np.float32))
     assert "truncated" in run("song.wav").err
-    monkeypatch.setattr(read, "_drain", Failing(None, OSError(errno.EIO, "Input/output error"), 1))
+    monkeypatch.setattr(span.Span, "raise_error", Failing(None, OSError(errno.EIO, "Input/output error"), 1))
     assert "song.wav: cannot be read (Input/output error); check the disk or the mount" in run("song.wav").err
 
 
@@ -388,7 +453,7 @@ def test_a_full_disk_stops_the_batch(run, here, monkeypatch):
     for index in range(6):
         song(here / "m" / f"{index}.wav", seed=index)
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    monkeypatch.setattr(sinks, "_write_all", Failing(None, full, 1000))
+    monkeypatch.setattr(sinks, "write_all", Failing(None, full, 1000))
     ran = run("m", "-j", "1")  # there is space, but a quota may be used up: three times is enough
     assert ran.code == 1
     assert ran.err.count("the disk is full; free some space or choose another folder with --out") == 6
@@ -485,7 +550,7 @@ def test_an_interrupted_batch_says_what_remains(run, here, monkeypatch):
 
     monkeypatch.setattr(lanes, "wait", Failing(None, KeyboardInterrupt(), 1))
     monkeypatch.setattr(
-        "waveunet_cli.cli.separate.separate_song", lambda *_, progress, **__: progress_for_ever(progress)
+        "waveunet_cli.library.batch.separate_song", lambda *_, progress, **__: progress_for_ever(progress)
     )
     ran = run("m", "--progress", "json", "--report", "report.json")
     assert ran.code == 130

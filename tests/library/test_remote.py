@@ -69,8 +69,41 @@ def test_in_memory(run, tmp_path, memory):
     check_a_batch(run, tmp_path, "memory://music", "memory://stems")
 
 
-def test_addresses_of_files(run, tmp_path):
-    check_a_batch(run, tmp_path, f"file://{tmp_path}/songs", f"file://{tmp_path}/out")
+def test_addresses_of_files_are_paths(run, tmp_path):
+    ran = run(f"file://{tmp_path}/m", "-o", f"file://{tmp_path}/out")
+    assert ran.out.splitlines()[:2] == [f"{tmp_path}/out/tiny/a/{stem}.wav" for stem in ("accompaniment", "vocals")]
+    assert "2 of 2 songs skipped" in run("m", "-o", "out").err
+
+
+@pytest.mark.parametrize("scheme", ["file", "memory"])
+def test_a_song_is_never_replaced_by_its_own_stem(run, tmp_path, memory, scheme):
+    folder = tmp_path / "own" if scheme == "file" else "/own"
+    fs = fsspec.filesystem(scheme)
+    fs.makedirs(str(folder), exist_ok=True)
+    fs.put_file(str(tmp_path / "m/a.wav"), f"{folder}/vocals.wav")
+    before = fs.cat_file(f"{folder}/vocals.wav")
+    for more in ((), ("--overwrite", "always")):
+        ran = run(f"{scheme}://{folder}/vocals.wav", "-o", f"{scheme}://{folder}", "--filename", "{stem}.{ext}", *more)
+        assert ran.code == 2
+        assert "is a song to be separated; choose another --out or --filename" in ran.err
+    assert fs.cat_file(f"{folder}/vocals.wav") == before
+
+
+@pytest.mark.parametrize("scheme", ["file", "memory"])
+def test_what_is_no_stem_of_the_song_is_replaced_only_when_asked(run, tmp_path, memory, scheme):
+    folder = tmp_path / "stems" if scheme == "file" else "/stems"
+    fs = fsspec.filesystem(scheme)
+    fs.makedirs(f"{folder}/tiny/a", exist_ok=True)
+    fs.pipe_file(f"{folder}/tiny/a/vocals.wav", b"mine")
+    ran = run("m/a.wav", "-o", f"{scheme}://{folder}")
+    assert ran.code == 1
+    assert "is there, and is no stem of" in ran.err
+    assert fs.cat_file(f"{folder}/tiny/a/vocals.wav") == b"mine"
+    assert run("m/a.wav", "-o", f"{scheme}://{folder}", "--overwrite", "always").code == 0
+    assert fs.cat_file(f"{folder}/tiny/a/vocals.wav") != b"mine"
+    ran = run("m/cd/b.wav", "-o", f"{scheme}://{folder}", "--filename", "tiny/a/{stem}.{ext}")  # another song's stems
+    assert ran.code == 1
+    assert "is a stem of" in ran.err
 
 
 def test_from_memory_to_a_folder_and_back(run, tmp_path, memory):

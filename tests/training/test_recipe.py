@@ -148,7 +148,7 @@ def test_refuses_an_unknown_architecture(values: dict[str, Any], message: str) -
 
 def test_names_the_file_that_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
-    with pytest.raises(ConfigError, match=r"recipe\.toml: no such file"):
+    with pytest.raises(ConfigError, match=r"recipe\.toml: no such file; correct the path"):
         read_recipe(path)
     for text in ("model = ", "volume = 11"):
         path.write_text(text)

@@ -1,13 +1,12 @@
 """Audio files as streams of blocks: float32, (frames, channels).
 
-`AudioReader` yields the blocks of any file that libsndfile or ffmpeg can decode, `StemWriter` takes the
+`AudioReader` yields the blocks of any file that libsndfile or FFmpeg's libraries can decode, `StemWriter` takes the
 blocks of all stems of a song and lets the finished files appear together.
 """
 
 from waveunet_cli.audio.formats import (
     AUDIO_EXTENSIONS,
     CONTAINERS,
-    FFMPEG_EXTENSIONS,
     AudioInfo,
     Container,
     OutputFormat,
@@ -15,13 +14,12 @@ from waveunet_cli.audio.formats import (
     require_legal,
     subtype_table,
 )
-from waveunet_cli.audio.read import AudioReader, probe
+from waveunet_cli.audio.read import AudioReader, probe, read_blocks
 from waveunet_cli.audio.write import Clip, StemWriter, WriteReport
 
 __all__ = [
     "AUDIO_EXTENSIONS",
     "CONTAINERS",
-    "FFMPEG_EXTENSIONS",
     "AudioInfo",
     "AudioReader",
     "Clip",
@@ -31,6 +29,7 @@ __all__ = [
     "WriteReport",
     "choose_output",
     "probe",
+    "read_blocks",
     "require_legal",
     "subtype_table",
 ]

@@ -4,27 +4,26 @@ Each format of stems is one Container of CONTAINERS: the choices of --format, th
 the README's table all come from there, so a new format is one entry.
 """
 
-import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import soundfile
-
+from waveunet_cli.audio.layout import same_speakers, speakers, vorbis_mask
 from waveunet_cli.errors import ConfigError
 
 AUDIO_EXTENSIONS = frozenset(
-    {".wav", ".wave", ".bwf", ".rf64", ".w64", ".aiff", ".aif", ".aifc", ".caf", ".au", ".snd"}
-    | {".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2"}
+    {".wav", ".wave", ".bwf", ".rf64", ".w64", ".aiff", ".aif", ".aifc", ".caf", ".au", ".snd", ".voc"}
+    | {".flac", ".fla", ".ogg", ".oga", ".ogx", ".opus", ".spx", ".mp3", ".mp2", ".mp1", ".mpa", ".mpga"}
+    | {".m4a", ".m4b", ".m4p", ".m4r", ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".aac", ".adts", ".loas"}
+    | {".wma", ".asf", ".wmv", ".webm", ".weba", ".mka", ".mkv", ".avi", ".flv", ".f4v", ".ogv", ".ts", ".m2ts"}
+    | {".mts", ".mpg", ".mpeg", ".vob", ".ac3", ".eac3", ".ec3", ".dts", ".dtshd", ".thd", ".mlp", ".amr", ".awb"}
+    | {".ape", ".wv", ".tta", ".tak", ".mpc", ".mp+", ".shn", ".ofr", ".dsf", ".dff", ".ra", ".rm", ".oma", ".at3"}
+    | {".qoa", ".alac", ".nut", ".mxf"}
 )
-"""Extensions of what libsndfile reads, lower case."""
-
-FFMPEG_EXTENSIONS = frozenset(
-    {".m4a", ".m4b", ".mp4", ".aac", ".wma", ".webm", ".mka", ".ac3", ".ape", ".wv", ".tta", ".mpc"}
-)
-"""Extensions of what is streamed through ffmpeg, lower case."""
+"""Extensions that make a file in a folder a song, lower case. A file named itself may have any name."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class AudioInfo:
     """What is known about a file before its samples are read.
 
     `frames` is None where no header counts them. `format` and `subtype` are libsndfile's names; for a file
-    that goes through ffmpeg they are the demuxer's name and the codec's name in capitals, or PCM_16, PCM_24 …
-    (the depth) if the codec is lossless.
+    that FFmpeg decodes they are the demuxer's name and the codec's name in capitals, or PCM_16, PCM_24 …
+    (the depth) if the codec is lossless. `channel_mask` says as in WAV what the channels are; 0 if that is not known.
     """
 
     path: Path
@@ -43,6 +42,7 @@ class AudioInfo:
     format: str
     subtype: str
     lossy: bool
+    channel_mask: int = 0
 
 
 FLOAT_DEPTH = 33  # one step above 32 bit integers
@@ -85,16 +85,27 @@ class Container:
     subtypes: libsndfile's names of what can be inside, the plainest first
     defaults: depth of the input (a key of DEPTHS) → subtype; the first of `subtypes` for a depth that is missing
     max_channels: how many channels it can hold; None: any number
-    rates_hz: the sample rates it can hold; None: those that its encoder takes
+    rates_hz: the sample rates it can hold, one by one or as ranges
     encoder: settings for soundfile.SoundFile
+    may_end_the_process: whether its encoder is known to abort on samples it does not like
+    has_vorbis_order: whether channels stand in it as in Vorbis
+    may_be_empty: whether it can hold 0 frames
+    max_peak: the largest |sample| that its encoder is good for
     """
 
     extension: str
     subtypes: tuple[str, ...]
     defaults: Mapping[int, str] = field(default_factory=dict)
     max_channels: int | None = None
-    rates_hz: tuple[int, ...] | None = None
+    rates_hz: tuple[int | range, ...] = (range(1, 1 << 31),)
     encoder: Mapping[str, Any] = field(default_factory=dict)
+    may_end_the_process: bool = False
+    has_vorbis_order: bool = False
+    may_be_empty: bool = True
+    max_peak: float = math.inf
+
+    def takes_rate(self, rate_hz: int) -> bool:
+        return any(rate_hz in rates if isinstance(rates, range) else rate_hz == rates for rates in self.rates_hz)
 
     def default_subtype(self, depth: int) -> str:
         return self.defaults.get(depth, self.subtypes[0])
@@ -111,15 +122,29 @@ _FORMATS = (
         ("PCM_S8", "PCM_16", "PCM_24"),
         {8: "PCM_S8", 16: "PCM_16", 24: "PCM_24", 32: "PCM_24", FLOAT_DEPTH: "PCM_24"},
         max_channels=8,
+        rates_hz=(range(1, 65_536), range(65_540, 655_351, 10)),  # what fits its frames' headers
+        may_be_empty=False,
     ),
     # libsndfile's level is 1 − quality: about 200 kbit/s of Vorbis (q6) and 180 of MP3 (V2) for stereo
-    Container("ogg", ("VORBIS",), encoder={"compression_level": 0.4}),
+    Container(
+        "ogg",
+        ("VORBIS",),
+        max_channels=255,
+        rates_hz=(range(1, 200_001),),
+        encoder={"compression_level": 0.4},
+        may_end_the_process=True,
+        max_peak=1000.0,
+        has_vorbis_order=True,
+    ),
     Container(
         "mp3",
         ("MPEG_LAYER_III",),
         max_channels=2,
         rates_hz=(8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
         encoder={"compression_level": 0.2, "bitrate_mode": "VARIABLE"},
+        may_end_the_process=True,
+        max_peak=1000.0,
+        may_be_empty=False,
     ),
 )
 CONTAINERS: Mapping[str, Container] = MappingProxyType({container.extension: container for container in _FORMATS})
@@ -128,10 +153,11 @@ CONTAINERS: Mapping[str, Container] = MappingProxyType({container.extension: con
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """A key of CONTAINERS and one of its subtypes."""
+    """A key of CONTAINERS, one of its subtypes, and what the channels are, as in WAV; 0 if that is not known."""
 
     container: str
     subtype: str
+    channel_mask: int = 0
 
 
 def choose_output(info: AudioInfo, container: str, subtype: str | None = None) -> OutputFormat:
@@ -143,21 +169,32 @@ def choose_output(info: AudioInfo, container: str, subtype: str | None = None) -
     found = _container(container)
     if subtype is None:
         subtype = found.default_subtype(16 if info.lossy else _DEPTH.get(info.subtype, 16))
-    output = OutputFormat(found.extension, require_legal(container, subtype))
-
+    chosen = require_legal(container, subtype)
     if found.max_channels is not None and info.channels > found.max_channels:
         raise ConfigError(
             f"{info.path}: {found.extension} holds at most {found.max_channels} channels,"
             f" this file has {info.channels}; choose wav"
         )
-    if found.rates_hz is not None and info.sample_rate_hz not in found.rates_hz:
-        rates = ", ".join(map(str, found.rates_hz))
+    if not found.takes_rate(info.sample_rate_hz):
         raise ConfigError(
-            f"{info.path}: {found.extension} cannot hold {info.sample_rate_hz} Hz, only {rates};"
-            " choose wav, flac or ogg"
+            f"{info.path}: {found.extension} cannot hold {info.sample_rate_hz} Hz,"
+            f" only {', '.join(map(_rates, found.rates_hz))}; choose wav"
         )
-    _try_header(info, output)
-    return output
+    mask = info.channel_mask if info.channel_mask.bit_count() == info.channels else 0
+    told = vorbis_mask(info.channels) if found.has_vorbis_order else 0
+    if mask and told and not same_speakers(mask, told):
+        raise ConfigError(
+            f"{info.path}: {found.extension} cannot say that its channels are {' '.join(speakers(mask))};"
+            " choose wav or flac"
+        )
+    return OutputFormat(found.extension, chosen, mask)
+
+
+def _rates(rates: int | range) -> str:
+    if isinstance(rates, int):
+        return str(rates)
+    steps = f" in steps of {rates.step}" if rates.step > 1 else ""
+    return f"{rates.start} to {rates[-1]}{steps}"
 
 
 def require_legal(container: str, subtype: str | None) -> str:
@@ -173,18 +210,6 @@ def _container(name: str) -> Container:
     if name.lower() not in CONTAINERS:
         raise ConfigError(f"unknown output format {name!r}; choose one of {', '.join(CONTAINERS)}")
     return CONTAINERS[name.lower()]
-
-
-def _try_header(info: AudioInfo, output: OutputFormat) -> None:
-    """Let libsndfile refuse in memory what its encoders cannot do, such as rates no table here knows."""
-    memory, kind = io.BytesIO(), output.container
-    try:
-        with soundfile.SoundFile(memory, "w", info.sample_rate_hz, info.channels, output.subtype, format=kind):
-            pass
-    except soundfile.LibsndfileError as error:
-        raise ConfigError(
-            f"{info.path}: {kind} cannot hold {info.channels} channels at {info.sample_rate_hz} Hz; choose wav"
-        ) from error
 
 
 def subtype_table() -> str:

@@ -1,5 +1,9 @@
 """Audio files as streams of float32 blocks, in constant memory; a file shorter than its header is an error.
 
+What comes out has as many frames as the best decoder of the format gives, in the order of channels of WAVE. Who that
+decoder is, the content decides, not the name: libsndfile for PCM, FLAC and Vorbis, whose samples it counts exactly,
+FFmpeg's libraries for everything else, and for what libsndfile fails to open. docs/formats.md lists what was tried.
+
 What cannot be detected: an Ogg file (Vorbis, Opus) cut between two pages, and a file cut before the end
 whose header was written by a streaming encoder and so counts nothing, look like shorter songs. An MP3 may
 lack up to two MPEG frames (52 ms at 44.1 kHz), since encoders disagree on what to count.
@@ -7,37 +11,26 @@ lack up to two MPEG frames (52 ms at 44.1 kHz), since encoders disagree on what 
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
-from waveunet_cli.audio.ffmpeg import FfmpegSource
-from waveunet_cli.audio.formats import FFMPEG_EXTENSIONS, AudioInfo
-from waveunet_cli.audio.headers import declared_end_bytes, mp3_counts_frames
+from waveunet_cli.audio import links
+from waveunet_cli.audio.formats import AudioInfo
+from waveunet_cli.audio.headers import Header, flac_mask, read_header
+from waveunet_cli.audio.libav import LibavSource
+from waveunet_cli.audio.sndfile import NotReadError, SndfileSource
+from waveunet_cli.audio.span import Span
 from waveunet_cli.errors import AudioReadError
+from waveunet_cli.events import Note
 
-_LOSSY_SUBTYPES = frozenset(
-    {"VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "GSM610", "ULAW", "ALAW"}
-    | {"IMA_ADPCM", "MS_ADPCM", "VOX_ADPCM", "G721_32", "G723_24", "G723_40"}
-    | {"NMS_ADPCM_16", "NMS_ADPCM_24", "NMS_ADPCM_32"}
-)
-_UNRECOGNISED = 1  # libsndfile's SF_ERR_UNRECOGNISED_FORMAT
-_UNCOUNTED_FRAMES = 1 << 62  # libsndfile says 2^63 − 1 for a FLAC whose header counts nothing
-_MP3_TOLERANCE_FRAMES = 2 * 1152  # some encoders count the header frame, or the decoder's delay, as music
-
-
-class _NotCountedError(Exception):
-    """libsndfile would guess the length of this file."""
-
-
-class _UnrecognisedError(Exception):
-    """libsndfile does not know this format."""
+BLOCK_FRAMES = 65_536
 
 
 @contextmanager
@@ -52,7 +45,7 @@ def reading_explained(path: Path) -> Iterator[None]:
 
 
 class _Source(Protocol):
-    """A file being decoded; read() gives up to that many frames, none at the end."""
+    """A stream being decoded; read() gives up to that many frames, none at the end."""
 
     @property
     def info(self) -> AudioInfo: ...
@@ -60,17 +53,20 @@ class _Source(Protocol):
     def close(self) -> None: ...
 
 
+def _ignore(note: Note) -> None:
+    pass
+
+
 class AudioReader:
     """Reads one file once, block by block; a context manager.
 
-    libsndfile decodes what it knows; extensions in FFMPEG_EXTENSIONS, formats libsndfile does not know, and
-    MP3 or FLAC files whose header does not count their frames go through ffmpeg. Raises AudioReadError.
+    on_event takes what a user may want to know of a file that is read all the same. Raises AudioReadError.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], on_event: Callable[[Note], None] = _ignore) -> None:
         with reading_explained(Path(path)):
-            self._source = _open(Path(path))
-        self.info = self._source.info
+            self._links = _Links(Path(path), on_event)
+        self.info = self._links.info
 
     def __enter__(self) -> Self:
         return self
@@ -81,10 +77,10 @@ class AudioReader:
         self.close()
 
     def close(self) -> None:
-        """Close the file, or end ffmpeg if it still runs."""
-        self._source.close()
+        """Close the file."""
+        self._links.close()
 
-    def blocks(self, block_frames: int) -> Iterator[NDArray[np.float32]]:
+    def blocks(self, block_frames: int = BLOCK_FRAMES) -> Iterator[NDArray[np.float32]]:
         """Blocks of (block_frames, channels), the last one shorter; none for a file without samples.
 
         Raises AudioReadError where the file is damaged, ends early, or a sample is NaN or infinite.
@@ -104,25 +100,128 @@ class AudioReader:
 
     def _read(self, frames: int) -> NDArray[np.float32]:
         with reading_explained(self.info.path):
-            return self._source.read(frames)
+            parts: list[NDArray[np.float32]] = []
+            while frames and len(part := self._links.read(frames)):
+                parts.append(part)
+                frames -= len(part)
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate([np.empty((0, self.info.channels), np.float32), *parts])
+
+
+def read_blocks(path: str | os.PathLike[str], block_frames: int = BLOCK_FRAMES) -> Iterator[NDArray[np.float32]]:
+    """A file's samples as float32 blocks of (block_frames, channels), the last one shorter, for Separator.stream().
+
+    All blocks together are what one sequential read of the whole file gives, whatever the format. Raises
+    AudioReadError.
+    """
+    with AudioReader(path) as reader:
+        yield from reader.blocks(block_frames)
 
 
 def probe(path: str | os.PathLike[str]) -> AudioInfo:
-    """What the file's header says, without reading samples. Raises AudioReadError."""
+    """What is known of a file without reading it through. Raises AudioReadError."""
     with AudioReader(path) as reader:
         return reader.info
 
 
-def _open(path: Path) -> _Source:
+@dataclass(frozen=True)
+class _Part:
+    """A stream of a file: where it lies, and who is to decode it."""
+
+    start: int = 0
+    end: int | None = None
+    by_libsndfile: bool = True
+    header: Header = field(default_factory=Header)
+
+
+class _Links:
+    """The streams of a file, one after the other; a file of most formats holds one."""
+
+    def __init__(self, path: Path, on_event: Callable[[Note], None]) -> None:
+        self._path = path
+        self._on_event = on_event
+        self._first, *self._waiting = _parts(path)
+        self._position_frames = 0
+        self._count = 1
+        self._open(self._first)
+        self.info = self._source.info
+        if self._waiting:
+            self.info = replace(self.info, frames=None)
+
+    def _open(self, part: _Part) -> None:
+        self._span = Span(self._path, part.start, part.end, part.header.repairs)
+        try:
+            self._source = self._decoder(part)
+        except BaseException:
+            self._span.close()
+            raise
+
+    def _decoder(self, part: _Part) -> _Source:
+        why = "it is for FFmpeg"
+        if part.by_libsndfile:
+            try:
+                return SndfileSource(self._span, part.header.channel_mask)
+            except NotReadError as error:
+                why = f"libsndfile: {error}"
+            self._span.seek(0)
+        return LibavSource(self._span, why, self._on_event)
+
+    def read(self, frames: int) -> NDArray[np.float32]:
+        """Up to so many frames; none at the end of the last stream."""
+        while not len(block := self._source.read(frames)) and self._next():
+            pass
+        self._position_frames += len(block)
+        return block
+
+    def _next(self) -> bool:
+        if self._source.info.format == "FLAC" and isinstance(self._source, SndfileSource):
+            with self._path.open("rb") as file:
+                start = links.next_flac(file, self._span.start, self._span.start + self._span.tell())
+            self._waiting = [] if start is None else [_Part(start)]
+        if not self._waiting:
+            return False
+        self.close()
+        self._open(self._waiting.pop(0))
+        self._count += 1
+        found, first = self._source.info, self.info
+        if (found.sample_rate_hz, found.channels) != (first.sample_rate_hz, first.channels):
+            raise AudioReadError(
+                f"{self._path}: holds several recordings, and number {self._count}, after"
+                f" {self._position_frames / first.sample_rate_hz:.3f} s, has {found.sample_rate_hz} Hz and"
+                f" {found.channels} channels, the first {first.sample_rate_hz} Hz and {first.channels}; split it there"
+            )
+        return True
+
+    def close(self) -> None:
+        self._source.close()
+        self._span.close()
+
+
+def _parts(path: Path) -> list[_Part]:
+    """The streams of a file, by its content."""
     file_bytes = _check_file(path)
-    if path.suffix.lower() in FFMPEG_EXTENSIONS:
-        return FfmpegSource(path, "no format that libsndfile reads")
-    try:
-        return _SndfileSource(path, file_bytes)
-    except _UnrecognisedError:
-        return FfmpegSource(path, "no audio that libsndfile knows")
-    except _NotCountedError:
-        return FfmpegSource(path, "its header does not count its frames")
+    with path.open("rb") as file:
+        start = links.content_start(file)
+        file.seek(start)
+        head = file.read(16)
+        if head.startswith(b"OggS"):
+            found = links.ogg_links(file) or [(start, False)]
+            ends = [*(at for at, _ in found[1:]), file_bytes]
+            return [_Part(at, end, is_vorbis) for (at, is_vorbis), end in zip(found, ends, strict=True)]
+        if head.startswith(b"fLaC"):
+            return [_Part(start, header=Header(channel_mask=flac_mask(file, start)))]
+        if start or links.is_mpeg(head):
+            starts = links.mpeg_links(file, start) if links.is_mpeg(head) else [0]
+            return [_Part(at, end, False) for at, end in zip(starts, [*starts[1:], file_bytes], strict=True)]
+        header = read_header(file)
+    if header.end_bytes is not None and header.end_bytes > file_bytes:
+        raise AudioReadError(
+            f"{path}: truncated: its header says {header.end_bytes} bytes, {file_bytes} found; copy the file again"
+        )
+    if header.is_for_ffmpeg:
+        return [_Part(0, None, False, header)]
+    return [_Part(header=header)]
 
 
 def _check_file(path: Path) -> int:
@@ -144,93 +243,3 @@ def _check_file(path: Path) -> int:
     if status.st_size == 0:
         raise AudioReadError(f"{path}: is empty (0 bytes); copy the file again")
     return status.st_size
-
-
-class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
-    """python-soundfile seeks after every read where it can, which disturbs the Opus decoder and slows MP3."""
-
-    def seekable(self) -> bool:
-        return False
-
-
-class _SndfileSource:
-    """A file decoded by libsndfile, opened by descriptor so that no name can confuse it."""
-
-    def __init__(self, path: Path, file_bytes: int) -> None:
-        self._path = path
-        self._position_frames = 0
-        self._file = path.open("rb", buffering=0)  # libsndfile starts where the descriptor stands
-        try:
-            end_bytes = declared_end_bytes(self._file)
-            if end_bytes is not None and end_bytes > file_bytes:
-                raise AudioReadError(
-                    f"{path}: truncated: its header says {end_bytes} bytes, {file_bytes} found; copy the file again"
-                )
-            self._file.seek(0)
-            self._sound = self._open_sound()
-            self._frames: int = self._sound.frames
-            is_mp3 = self._sound.format == "MP3"
-            if self._frames >= _UNCOUNTED_FRAMES:
-                raise _NotCountedError
-            with path.open("rb") as head:
-                if is_mp3 and not mp3_counts_frames(head, file_bytes):
-                    raise _NotCountedError
-        except BaseException:
-            self.close()
-            raise
-        self._tolerance_frames = _MP3_TOLERANCE_FRAMES if is_mp3 else 0
-        self.info = AudioInfo(
-            path=path,
-            sample_rate_hz=self._sound.samplerate,
-            channels=self._sound.channels,
-            frames=self._frames,
-            format=self._sound.format,
-            subtype=self._sound.subtype,
-            lossy=self._sound.subtype in _LOSSY_SUBTYPES,
-        )
-
-    def _open_sound(self) -> _ForwardFile:
-        try:
-            return _ForwardFile(self._file.fileno(), closefd=False)
-        except soundfile.LibsndfileError as error:
-            if error.code == _UNRECOGNISED:
-                raise _UnrecognisedError from error
-            raise AudioReadError(
-                f"{self._path}: cannot be decoded ({_reason(error)}); copy or export the file again"
-            ) from error
-
-    def read(self, frames: int) -> NDArray[np.float32]:
-        wanted_frames = min(frames, self._frames - self._position_frames)
-        try:
-            block: NDArray[np.float32] = self._sound.read(wanted_frames, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            _drain(self._file.fileno())
-            raise AudioReadError(
-                f"{self._path}: damaged or truncated after frame {self._position_frames} of {self._frames}"
-                f" ({_reason(error)}); copy the file again"
-            ) from error
-        self._position_frames += len(block)
-        if len(block) < wanted_frames and self._position_frames < self._frames - self._tolerance_frames:
-            _drain(self._file.fileno())
-            raise AudioReadError(
-                f"{self._path}: truncated: its header says {self._frames} frames,"
-                f" {self._position_frames} found; copy the file again"
-            )
-        return block
-
-    def close(self) -> None:
-        if hasattr(self, "_sound"):
-            self._sound.close()
-        self._file.close()
-
-
-def _drain(descriptor: int) -> None:
-    """Read a whole file: libsndfile takes a disk's or network's error for its end. Raises the OSError there is."""
-    position_bytes = 0
-    while data := os.pread(descriptor, 1 << 20, position_bytes):
-        position_bytes += len(data)
-
-
-def _reason(error: soundfile.LibsndfileError) -> str:
-    # libsndfile has no words for some FLAC errors
-    return error.error_string.strip().rstrip(".") or "the decoder gave no reason"

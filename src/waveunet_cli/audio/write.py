@@ -17,8 +17,8 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from waveunet_cli.audio.formats import SUBTYPE_BITS, OutputFormat
-from waveunet_cli.audio.sinks import WAV_LIMIT_BYTES, Encoder, Spool, data_bytes, explained
+from waveunet_cli.audio.formats import CONTAINERS, SUBTYPE_BITS, OutputFormat
+from waveunet_cli.audio.sinks import Encoder, Spool, explained
 from waveunet_cli.errors import AudioWriteError, ConfigError
 
 Clip = Literal["rescale", "clamp", "none"]
@@ -88,8 +88,7 @@ class StemWriter:
 
     tag: goes into the names of the temporary files, to know them by.
 
-    expected_frames: the song's length where known. WAV beyond 4 GiB is written as RF64 (same extension);
-    so is WAV of unknown length where samples are encoded as they come (float, clamp, none).
+    expected_frames: the song's length where known. WAV beyond 4 GiB becomes RF64 (same extension).
     Raises AudioWriteError.
     """
 
@@ -154,11 +153,8 @@ class StemWriter:
         return self._open_encoder(path, self._expected_frames)
 
     def _open_encoder(self, path: Path, frames: int | None) -> Encoder:
-        rf64 = self._output.container == "wav" and (
-            frames is None or data_bytes(self._output, frames, self._channels) > WAV_LIMIT_BYTES
-        )
         temporary = self._new_temporary(path)
-        return Encoder(path, temporary, self._output, rf64, self._sample_rate_hz, self._channels)
+        return Encoder(path, temporary, self._output, frames, self._sample_rate_hz, self._channels)
 
     def _new_temporary(self, path: Path) -> Path:
         # short, whatever the target is called: names have a longest length
@@ -182,6 +178,12 @@ class StemWriter:
                 raise AudioWriteError(
                     f"{self._paths[stem]}: the stem holds NaN or infinite samples; try --precision float32"
                 )
+            max_peak = CONTAINERS[self._output.container].max_peak
+            if self._clip == "none" and max(highest, -lowest) > max_peak:
+                raise AudioWriteError(
+                    f"{self._paths[stem]}: a sample of {max(highest, -lowest):.3g} is beyond the {max_peak:.0f} that"
+                    f" {self._output.container} encodes; use --clip rescale or choose wav"
+                )
             self._lowest, self._highest = min(self._lowest, lowest), max(self._highest, highest)
             sink = self._sinks[stem]
             if isinstance(sink, Spool):
@@ -198,7 +200,7 @@ class StemWriter:
 
     def commit(self) -> WriteReport:
         """Finish, verify and rename the files; they appear with this call."""
-        if self._frames == 0 and self._output.container in ("flac", "mp3"):
+        if self._frames == 0 and not CONTAINERS[self._output.container].may_be_empty:
             path = next(iter(self._paths.values()))
             raise AudioWriteError(f"{path}: {self._output.container} cannot hold 0 frames; choose wav or ogg")
         gain = 1.0

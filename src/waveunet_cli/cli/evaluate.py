@@ -1,4 +1,4 @@
-"""`waveunet evaluate`: separations, or other people's stems, scored against the true ones."""
+"""`waveunet evaluate`: separations, or stems that are on disk, scored against the true ones."""
 
 import sys
 from collections.abc import Sequence
@@ -10,19 +10,20 @@ from tqdm import tqdm
 
 from waveunet_cli.cli import EXIT_FAILED
 from waveunet_cli.cli.options import device_option, name_option, precision_option
-from waveunet_cli.cli.terminal import say
-from waveunet_cli.events import Event, FileFailed, FileStart, Note
-from waveunet_cli.text import plain
+from waveunet_cli.events import Event, Note
 
 if TYPE_CHECKING:
-    from waveunet_cli.evaluate.run import EvaluationEvent
+    from waveunet_cli.evaluate.evaluation import EvaluationEvent
 
 
 @click.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="TESTSET...")
 @name_option
 @click.option(
-    "--estimates", type=click.Path(path_type=Path), metavar="FOLDER", help="Score the stems in there instead."
+    "--estimates",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Separate nothing; score the stems in FOLDER.",
 )
 @click.option(
     "-o",
@@ -30,13 +31,17 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     default="evaluation",
     show_default=True,
-    help="Folder of the scores and pictures.",
+    help="Folder to write the scores and pictures to.",
 )
 @click.option("--stems", metavar="A,B", help="Score only these stems.")
-@click.option("--quick", is_flag=True, help="Only whole songs' SDR and SI-SDR: no BSSEval, no pictures, little memory.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Compute only the SDR and SI-SDR of whole songs. This needs neither museval nor ffmpeg, and little memory.",
+)
 @device_option
 @precision_option
-@click.option("-q", "--quiet", is_flag=True, help="Only errors and the table.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors and the table.")
 def command(
     folders: Sequence[Path],
     name: str,
@@ -48,36 +53,42 @@ def command(
     precision: str,
     quiet: bool,
 ) -> None:
-    """Score separations of a test set: TESTSET/<song>/<stem>.wav, TESTSET/test/<song>/<stem>.wav, or a song's folder.
+    """Separate the songs of a test set and score the stems.
 
-    The mixture is the file mixture.wav or the sum of the stems. Measures are BSSEval v4's SDR, ISR, SIR and SAR in
-    frames of a second, as museval computes them, and the SDR, its improvement over the mixture, and the SI-SDR of
-    whole songs. The table goes to standard output; scores.json, statistics.csv, frames.csv and a picture of each stem
-    to the output folder, which is up to date after every song. Exit codes: 0 all done, 1 some songs could not be
-    scored, 2 usage.
+    A TESTSET holds files <song>/<stem>.wav or test/<song>/<stem>.wav, or is the folder of one song. The mixture is the
+    file mixture.wav, or the sum of the stems.
+
+    The measures are SDR, ISR, SIR and SAR of BSSEval v4 in frames of a second, as museval computes them, and for whole
+    songs the SDR, its improvement over the mixture's, and the SI-SDR. The command prints a table on standard output. It
+    writes scores.json, statistics.csv, frames.csv and a picture of each stem to the folder --out, anew after every
+    song. Exit codes: 0, every song is scored; 1, some songs could not be scored; 2, the command or an option is wrong.
     """
-    from waveunet_cli import evaluate as evaluation  # imports torch
-    from waveunet_cli.evaluate.report import table
+    from waveunet_cli.evaluate.evaluation import SongBegins, SongFailed, evaluate, require_installed  # imports torch
     from waveunet_cli.separator import Separator
 
+    require_installed(quick)  # before a model is downloaded
     wanted = None if stems is None else tuple(stem.strip() for stem in stems.split(","))
     with tqdm(unit="song", disable=True if quiet else None, dynamic_ncols=True) as bar:
 
-        def on_event(event: "Event | EvaluationEvent") -> None:
-            if isinstance(event, FileStart):
-                bar.set_postfix_str(event.track)
-            elif isinstance(event, evaluation.SongScored):
-                bar.total, bar.n = event.songs, event.number
-                bar.refresh()
-            elif isinstance(event, FileFailed):
-                tqdm.write(plain(f"Error: {event.reason}"), file=sys.stderr)
-            elif isinstance(event, Note) and not quiet:
-                tqdm.write(plain(event.text), file=sys.stderr)
+        def show(event: "Event | EvaluationEvent") -> None:
+            if isinstance(event, Note) and not quiet:
+                tqdm.write(event.text, file=sys.stderr)
+            elif isinstance(event, SongFailed):
+                click.echo(f"Error: {event.reason}", err=True)
+            elif isinstance(event, SongBegins):
+                bar.total = event.songs
+                bar.set_postfix_str(event.song, refresh=False)
+                bar.update(event.done - bar.n)
 
-        judged = estimates or Separator(name, device, precision, stems=wanted, on_event=on_event)
-        scores = evaluation.evaluate(folders, judged, stems=wanted, quick=quick, out=out, on_event=on_event)
-    if scores.stems:
-        say(table(scores.stems))
-    if scores.failures:
-        say(f"{len(scores.failures)} of {scores.songs} songs could not be scored.", err=True)
+        if estimates is not None:
+            found = evaluate(folders, estimates=estimates, stems=wanted, quick=quick, out=out, on_event=show)
+        else:
+            separator = Separator(name, device, precision, stems=wanted, on_event=show)
+            found = evaluate(folders, separator, quick=quick, out=out, on_event=show)
+        bar.update((bar.total or 0) - bar.n)
+    if found.scores:
+        click.echo(found.table)
+    if found.failures:
+        songs = len(found.failures) + len({score.song for score in found.scores})
+        click.echo(f"{len(found.failures)} of {songs} songs could not be scored.", err=True)
         raise click.exceptions.Exit(EXIT_FAILED)

@@ -30,25 +30,37 @@ EXIT_STOPPED = 130
     type=click.Path(path_type=Path),
     default="training",
     show_default=True,
-    help="Folder of the training.",
+    help="Folder to write the training to.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the training in that folder.")
-@click.option("--check", is_flag=True, help="Only say what would be trained on what.")
+@click.option("--resume", is_flag=True, help="Go on with the training in the folder --out.")
+@click.option(
+    "--check", is_flag=True, help="Train nothing; print the network and how many songs it would be trained on."
+)
 @click.option(
     "-d",
     "--device",
     type=click.Choice(["auto", "cpu", "cuda", "mps"]),
     default="auto",
     show_default=True,
-    help="Where to compute.",
+    help="Device to compute on; auto is a GPU if there is one.",
 )
-@click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help="GPUs or processes here.")
 @click.option(
-    "--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Machines; start with torchrun."
+    "--devices",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Number of GPUs, or of processes on the CPU, of each machine.",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Instead of the recipe's.")
-@click.option("--tensorboard", is_flag=True, help="Write TensorBoard's files, too.")
-@click.option("-q", "--quiet", is_flag=True, help="Only errors.")
+@click.option(
+    "--nodes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Number of machines; start the command on each with torchrun.",
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of all random numbers.  [default: the recipe's]")
+@click.option("--tensorboard", is_flag=True, help="Write files for TensorBoard, too.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
 def command(
     recipe: Path,
     out: Path,
@@ -63,8 +75,9 @@ def command(
 ) -> None:
     """Train a network as RECIPE.toml says: its architecture, data, augmentation, loss and schedule.
 
-    The folder then holds model.safetensors (give its path to `waveunet separate --name`), state.safetensors (what
-    --resume needs) and log.jsonl. Ctrl-C saves and leaves; a killed training resumes from what was saved last.
+    The folder --out gets model.safetensors (give its path to `waveunet separate --name`), state.safetensors (which
+    --resume reads) and log.jsonl. Ctrl-C saves the state and ends the training. A training that was killed resumes from
+    the state that was saved last.
     """
     from waveunet_cli.training.recipe import read_recipe  # imports torch
 

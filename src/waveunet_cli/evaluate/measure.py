@@ -25,12 +25,11 @@ import torch
 from numpy.typing import NDArray
 
 from waveunet_cli.datasets.reader import Reader
-from waveunet_cli.datasets.tracks import MIXTURE
 from waveunet_cli.errors import AudioReadError, ConfigError, DeviceError
-from waveunet_cli.evaluate.testset import KnownSong
+from waveunet_cli.evaluate.testset import ScoredSong
 
 BSSEVAL = ("SDR", "ISR", "SIR", "SAR")
-REST = "(rest)"  # name of what a lone stem leaves of the mixture
+REST = "(rest)"  # of the mixture
 READ_FRAMES = 1 << 19
 
 Audio = NDArray[np.float32]
@@ -58,9 +57,14 @@ class StemScore:
     def improvement(self) -> float:
         """How much better the SDR is than that of the mixture as estimate.
 
-        −inf where the mixture is the stem itself, as an instrumental song is its accompaniment.
+        nan where nothing else sounds in the song: the mixture is the stem, and no estimate can be better.
         """
-        return self.sdr - self.mixture_sdr
+        return nan if self.is_mixture else self.sdr - self.mixture_sdr
+
+    @property
+    def is_mixture(self) -> bool:
+        """Whether the mixture is this stem, and nothing else sounds in the song."""
+        return self.mixture_sdr == inf
 
     @property
     def silent_frames(self) -> int:
@@ -76,20 +80,20 @@ def require_museval() -> None:
         raise ConfigError("evaluate: museval needs ffmpeg, which is not on the PATH; install it, or add --quick")
 
 
-def mixture_of(song: KnownSong) -> Iterator[Audio]:
+def mixture_of(song: ScoredSong) -> Iterator[Audio]:
     """The mixture in blocks (frames, channels)."""
-    for (block,) in _blocks(song, (MIXTURE,)):
+    for (block,) in _blocks(song, ("mixture",)):
         yield block
 
 
-def estimates_of(song: KnownSong, stems: Sequence[str]) -> Iterator[dict[str, Audio]]:
+def estimates_of(song: ScoredSong, stems: Sequence[str]) -> Iterator[dict[str, Audio]]:
     """The song's estimates on disk in blocks {stem: (frames, channels)}."""
     for block in _blocks(song, stems, estimates=True):
         yield dict(zip(stems, block, strict=True))
 
 
 def measure(
-    song: KnownSong, stems: Sequence[str], estimates: Iterable[Mapping[str, Audio]], frames: bool
+    song: ScoredSong, stems: Sequence[str], estimates: Iterable[Mapping[str, Audio]], frames: bool
 ) -> tuple[list[StemScore], list[str]]:
     """Score blocks of estimates, which add up to the song, against the true stems.
 
@@ -106,7 +110,7 @@ def measure(
     for block in estimates:
         e = np.stack([block[stem] for stem in stems]).astype(np.float64)  # (S, t, C)
         stop = start + e.shape[1]
-        read = reader.read(track, (*stems, MIXTURE), start, stop - start)  # (S + 1, C, t)
+        read = reader.read(track, (*stems, "mixture"), start, stop - start)  # (S + 1, C, t)
         *truth, m = read.transpose(1, 2).numpy().astype(np.float64)  # (t, C) each
         r = np.stack(truth)
         for i, pair in enumerate(((r, r), (e, e), (r, e), (r - e, r - e), (r - m, r - m))):
@@ -180,7 +184,7 @@ def _bsseval(
     return values, problems
 
 
-def _blocks(song: KnownSong, sources: Sequence[str], estimates: bool = False) -> Iterator[list[Audio]]:
+def _blocks(song: ScoredSong, sources: Sequence[str], estimates: bool = False) -> Iterator[list[Audio]]:
     track = song.estimates if estimates else song.truth
     assert track is not None
     reader = Reader(track.sample_rate_hz, song.channels)

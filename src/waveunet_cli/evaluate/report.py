@@ -1,4 +1,4 @@
-"""What scores look like: a table for the terminal, JSON and CSV for programs, a picture for each stem."""
+"""What scores look like: a table for the terminal, JSON and CSV for programs, a picture a stem."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ import numpy as np
 
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.evaluate.measure import BSSEVAL, StemScore
-from waveunet_cli.evaluate.statistics import WHOLE_SONG, Statistics, of_song, over_all
+from waveunet_cli.evaluate.statistics import WHOLE_SONG, Summary, of_song, over_all
 from waveunet_cli.files import whole_file
 
 STATISTICS = ("median", "mad", "mean", "sd")
@@ -23,18 +23,20 @@ LABEL_WIDTH = len("SDR of the mixture, whole songs")
 
 
 def stems_in(scores: Iterable[StemScore]) -> list[str]:
-    """The stems that are scored, in the order in which they come."""
+    """The stems, in the order in which they come."""
     return list(dict.fromkeys(score.stem for score in scores))
 
 
 def table(scores: Sequence[StemScore]) -> str:
-    """A text: for each stem a line for each song, then the statistics over all songs. In dB."""
+    """Per stem: a line a song, then the statistics over all. In dB."""
     lines: list[str] = []
     for stem in stems_in(scores):
         own = [score for score in scores if score.stem == stem]
         frames = sum(len(score.frames.get("SDR", ())) for score in own)
         silent = sum(score.silent_frames for score in own)
         counted = f", {frames} frames, {silent} of them silent and not counted" if frames else ""
+        alone = sum(score.is_mixture for score in own)
+        counted += f", {alone} with nothing else in the mixture and without improvement" if alone else ""
         lines += [f"{stem}: {len(own)} song{'s' * (len(own) != 1)}{counted}; dB", ""]
         width = max([LABEL_WIDTH, *(len(score.song) for score in own)])
         medians = [f"median {measure}" for measure in BSSEVAL] if frames else []
@@ -43,9 +45,9 @@ def table(scores: Sequence[StemScore]) -> str:
             whole = [score.sdr, score.improvement, score.si_sdr, score.level]
             middle = [found.median for found in of_song(score).values()]
             lines.append(_row(score.song, [f"{value:.2f}" for value in whole + middle], width))
-        lines += ["", _row("all", ["median", "MAD", "mean", "SD", "values", "left out"], width)]
+        lines += ["", _row("all", ["median", "MAD", "mean", "SD", "values"], width)]
         for (aggregation, measure), found in over_all(own).items():
-            texts = [*(f"{getattr(found, name):.2f}" for name in STATISTICS), str(found.count), str(found.left_out)]
+            texts = [*(f"{getattr(found, name):.2f}" for name in STATISTICS), str(found.count)]
             lines.append(_row(f"{measure}, {aggregation}", texts, width))
         lines.append("")
     return "\n".join(lines)
@@ -60,11 +62,11 @@ def write(out: Path, scores: Sequence[StemScore], about: dict[str, Any]) -> None
         for second, values in enumerate(zip(*score.frames.values(), strict=True)):
             rows.append([score.stem, score.song, second, *values])
     _write(out / "frames.csv", _csv(rows))
-    rows = [["stem", "song", "measure", "aggregation", "values", "left out", *STATISTICS]]
+    rows = [["stem", "song", "measure", "aggregation", "values", *STATISTICS]]
     for score in scores:
         rows += [[score.stem, score.song, m, ONE_SONG, *_fields(found)] for m, found in of_song(score).items()]
         rows += [
-            [score.stem, score.song, measure, "whole song", 1, "", value, "", value, ""]
+            [score.stem, score.song, measure, "whole song", 1, value, "", value, ""]
             for measure, value in [*((m, getattr(score, a)) for m, a in WHOLE_SONG.items()), ("level", score.level)]
         ]
     for stem in stems_in(scores):
@@ -74,7 +76,7 @@ def write(out: Path, scores: Sequence[StemScore], about: dict[str, Any]) -> None
 
 
 def as_json(scores: Sequence[StemScore], about: dict[str, Any]) -> dict[str, Any]:
-    """Everything in plain lists and dictionaries. None, which is null in JSON, stands for what has no finite value."""
+    """Everything, in plain lists and dictionaries; null stands for what has no finite value."""
     songs: dict[str, Any] = {}
     for score in scores:
         song = songs.setdefault(score.song, {"song": score.song, "seconds": score.seconds, "stems": {}})
@@ -136,8 +138,8 @@ def _row(name: str, values: Sequence[str], width: int) -> str:
     return f"  {name:<{width}}" + "".join(f"{value:>13}" for value in values)
 
 
-def _fields(found: Statistics) -> list[Any]:
-    return [found.count, found.left_out, *(getattr(found, name) for name in STATISTICS)]
+def _fields(found: Summary) -> list[Any]:
+    return [found.count, *(getattr(found, name) for name in STATISTICS)]
 
 
 def _csv(rows: Sequence[Sequence[Any]]) -> str:

@@ -24,7 +24,7 @@ ALIASES = {"no_vocals": "accompaniment"}
 
 
 @dataclass(frozen=True)
-class KnownSong:
+class ScoredSong:
     """A song whose true stems are known.
 
     truth      the true stems, and a source `mixture`
@@ -42,14 +42,14 @@ class KnownSong:
     note: str | None = None
 
 
-def find_test_songs(folders: Sequence[Path], stems: Sequence[str]) -> tuple[list[KnownSong], list[str]]:
+def find_scored_songs(folders: Sequence[Path], stems: Sequence[str]) -> tuple[list[ScoredSong], list[str]]:
     """The songs in `folders`, and a line for each song that is left out.
 
     A folder is a test set (<folder>/<song>/<stem>.wav or <folder>/test/<song>/<stem>.wav) or a song's own folder
     (<folder>/<stem>.wav). Raises ConfigError for a folder that is neither, and if two songs have one name.
     """
     sources = (*stems, MIXTURE)
-    songs: list[KnownSong] = []
+    songs: list[ScoredSong] = []
     left_out: list[str] = []
     for folder in folders:
         if folder.is_dir() and audio_files(folder):
@@ -62,7 +62,7 @@ def find_test_songs(folders: Sequence[Path], stems: Sequence[str]) -> tuple[list
         for track in tracks:
             infos = _infos(track)
             channels, lossy = max(info.channels for info in infos), any(info.lossy for info in infos)
-            songs.append(KnownSong(Path(track.name).resolve().name, track, channels, lossy))
+            songs.append(ScoredSong(Path(track.name).resolve().name, track, channels, lossy))
         left_out += problems
     names = [song.name for song in songs]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -82,7 +82,7 @@ def stems_of(estimates: Path) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def with_estimates(song: KnownSong, estimates: Path) -> KnownSong:
+def with_estimates(song: ScoredSong, estimates: Path) -> ScoredSong:
     """A song with what a folder has of it.
 
     Estimates too long or too short are cut or followed by zeros, as museval does, and `note` says so. Raises

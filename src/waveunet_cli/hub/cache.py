@@ -28,9 +28,10 @@ from platformdirs import user_cache_path
 from waveunet_cli.errors import CheckpointError, ConfigError, WaveUNetError
 from waveunet_cli.files import whole_file
 from waveunet_cli.hub.cards import NAME
-from waveunet_cli.tables import from_table, json_of
+from waveunet_cli.tables import from_table, json_in
 from waveunet_cli.text import one_line
 
+MOST_REGISTRY_BYTES = 100_000_000
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # only writing fails so, and only into the cache is written
 
 
@@ -81,15 +82,12 @@ class Cache:
     def record(self, name: str) -> Record | None:
         """The record of a model, None if it is not in the cache; raises CheckpointError for a damaged one."""
         path = self._models / f"{name}.json"
-        try:
-            record = from_table(Record, json_of(path.read_text(encoding="utf-8"), str(path)), str(path))
-        except (FileNotFoundError, NotADirectoryError):
+        if not path.is_file():
             return None
-        except (OSError, UnicodeDecodeError, ConfigError) as error:
-            raise CheckpointError(
-                f"{path}: unreadable record of a model ({one_line(error)}); run 'waveunet models remove {name}', then "
-                "get it again"
-            ) from error
+        try:
+            record = from_table(Record, json_in(path), str(path))
+        except ConfigError as error:
+            raise CheckpointError(f"{error}; run 'waveunet models remove {name}', then get the model again") from error
         return record if self.weights_path(name).is_file() else None
 
     def records(self) -> tuple[dict[str, Record], dict[str, WaveUNetError]]:
@@ -169,14 +167,13 @@ class Cache:
 
     def _first_uses(self) -> dict[str, dict[str, str]]:
         path = self._first_use_path
-        try:
-            uses = json_of(path.read_text(encoding="utf-8"), str(path))
-            return {model: convert(hashes, dict[str, str]) for model, hashes in uses.items()}
-        except FileNotFoundError:
+        if not path.is_file():
             return {}
-        except (OSError, UnicodeDecodeError, ConfigError, ValidationError) as error:
+        try:
+            return {model: _texts(hashes) for model, hashes in json_in(path).items()}
+        except (ConfigError, ValidationError) as error:
             raise CheckpointError(
-                f"{path}: unreadable ({one_line(error)}); delete it to trust the next download of each model anew"
+                f"{path}: damaged ({one_line(error)}); delete it to trust the next download of each model anew"
             ) from error
 
 
@@ -189,8 +186,8 @@ class LastCopy:
     def read(self) -> dict[str, str]:
         """The texts of its files by name; {} if there is no copy, or none that can be read."""
         try:
-            return convert(json_of(self.path.read_text(encoding="utf-8"), str(self.path)), dict[str, str])
-        except (OSError, UnicodeDecodeError, ConfigError, ValidationError):
+            return _texts(json_in(self.path, MOST_REGISTRY_BYTES))
+        except (ConfigError, ValidationError):
             return {}
 
     def replace(self, texts: dict[str, str]) -> None:
@@ -202,6 +199,10 @@ def sha256_of(path: Path) -> str:
     """The sha256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _texts(table: object) -> dict[str, str]:
+    return convert(table, dict[str, str])
 
 
 def _key(url: str) -> str:

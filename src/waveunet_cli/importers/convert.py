@@ -3,12 +3,14 @@
 from importlib import import_module
 from pathlib import Path
 
-from waveunet_cli.errors import CheckpointError, ConfigError
+from waveunet_cli.errors import CheckpointError, ConfigError, WaveUNetError
 from waveunet_cli.importers import PROGRAMS
 from waveunet_cli.importers.converted import Converted, Importer
 from waveunet_cli.importers.foreign import Foreign
 from waveunet_cli.importers.options import ImportOptions
 from waveunet_cli.networks.checkpoint import load_weights, network_without_weights, save_checkpoint
+from waveunet_cli.networks.family import check_window
+from waveunet_cli.text import one_line
 
 IMPORTERS: tuple[Importer, ...] = tuple(import_module(f"{__package__}.{name}").IMPORTER for name in PROGRAMS.values())
 
@@ -26,7 +28,20 @@ def convert(path: Path, options: ImportOptions | None = None) -> Converted:
         refuse_unread(options, str(path), importer.format, importer.options)
         converted = importer.convert(foreign, options)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); check the path and its permissions") from error
+        raise CheckpointError(
+            f"{path}: cannot be read ({one_line(error)}); check the path and its permissions"
+        ) from error
+    except WaveUNetError:
+        raise
+    except Exception as error:  # damage makes anything of numbers and names
+        raise CheckpointError(
+            f"{path}: not a readable checkpoint, or a damaged one ({type(error).__name__}: {one_line(error)}); copy or "
+            "download it again"
+        ) from error
+    try:
+        check_window(converted.config)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: the tensors give an impossible network: {error}") from error
     load_weights(network_without_weights(converted.config), converted.weights, where=str(path))
     return converted
 

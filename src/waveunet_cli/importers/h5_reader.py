@@ -22,12 +22,16 @@ def main(path: str, out: str) -> None:
         def take(name: str, item: h5py.Dataset | h5py.Group) -> None:
             nonlocal size
             if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiu":
+                if item.external or item.is_virtual:
+                    raise ValueError(f"the numbers of {name} lie in another file")
                 size -= item.nbytes
                 if size < 0:  # the port compresses nothing
                     raise ValueError(f"{name} claims more bytes than the file has")
                 arrays[f"weights/{name}"] = item[()]
 
-        file["model_weights"].visititems(take)
+        if not isinstance(file.get("model_weights", getlink=True), h5py.HardLink):
+            raise ValueError("model_weights lies in another file or nowhere")
+        file["model_weights"].visititems(take)  # which follows no links
     np.savez(out, **arrays)
 
 

@@ -8,6 +8,7 @@ Batch norm, y = γ·(w∗x − μ)/√(v + ε) + β, is folded: w' = w·γ/√(v
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from waveunet_cli.networks.keras_port import SLOPE, KerasPortConfig
 
 FORMAT = "Keras port"
 READER = Path(__file__).with_name("h5_reader.py")
+LEAST_SECONDS, SLOWEST_BYTES_PER_SECOND = 60.0, 1e6  # to read a file; a disk gives a hundred times as many
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 Read = Callable[[str, str], NDArray[np.float32]]
 
@@ -80,7 +82,20 @@ def _stored(path: Path) -> dict[str, NDArray[Any]]:
     with TemporaryDirectory() as folder:
         out = Path(folder) / "arrays.npz"
         read = [sys.executable, "-P", str(READER), str(path), str(out)]
-        done = subprocess.run(read, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+        seconds = LEAST_SECONDS + path.stat().st_size / SLOWEST_BYTES_PER_SECOND
+        environment = {**os.environ, "HDF5_PLUGIN_PRELOAD": "::"}  # no filters beside the library's own
+        try:
+            done = subprocess.run(
+                read,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=seconds,
+                env=environment,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise _unreadable(path, f"the HDF5 library did not come to an end in {seconds:.0f} s") from error
         if done.returncode:
             said = done.stderr.strip().splitlines() if done.returncode > 0 else ()
             raise _unreadable(path, said[-1] if said else "it crashes the HDF5 library")

@@ -27,6 +27,7 @@ from waveunet_cli.importers.crc32c import masked_crc32c
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER_BYTES = 48
+MOST_NAME_BYTES = 4096  # a name repeats its neighbour's: long ones would multiply
 TRAILER_BYTES = 5  # of a block: compression, checksum
 FLOAT32 = 1  # of TensorFlow's DataType
 
@@ -80,7 +81,7 @@ def find_prefix(path: Path) -> Path | None:
         found = sorted(path.glob("*.index"))
         latest = path / "checkpoint"
         if latest.is_file():
-            named = re.search(r'^model_checkpoint_path: "(.*)"', latest.read_text(errors="replace"), re.MULTILINE)
+            named = re.search(r'^model_checkpoint_path: "(.*)"', _start_of(latest), re.MULTILINE)
             name = re.split(r"[/\\]", named[1])[-1] if named else ""  # written with the author's own folders
             if path / f"{name}.index" in found:
                 return path / name
@@ -92,6 +93,11 @@ def find_prefix(path: Path) -> Path | None:
     if re.fullmatch(r"\.data-\d{5}-of-\d{5}", path.suffix):
         path = path.with_suffix("")
     return path if path.with_name(f"{path.name}.index").is_file() else None
+
+
+def _start_of(path: Path) -> str:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(100_000)
 
 
 def read_bundle(prefix: Path) -> Bundle:
@@ -120,7 +126,8 @@ def read_bundle(prefix: Path) -> Bundle:
         ) from error
     for shard in range(bundle.shards):
         data = bundle.data_path(shard)
-        expected = max((e.offset + e.size for e in bundle.entries.values() if e.shard == shard), default=0)
+        entries = [entry for entry in bundle.entries.values() if entry.shard == shard]
+        expected = max((entry.offset + entry.size for entry in entries), default=0)
         if not data.is_file():
             raise CheckpointError(f"{data}: missing; it belongs beside {path.name}")
         if data.stat().st_size != expected:
@@ -128,6 +135,8 @@ def read_bundle(prefix: Path) -> Bundle:
                 f"{data}: truncated or of another checkpoint: the index says {expected} bytes, "
                 f"{data.stat().st_size} found; copy or download it again"
             )
+        if sum(entry.size for entry in entries) > expected:
+            raise CheckpointError(f"{path}: its variables share bytes, so it is damaged; copy or download it again")
     return bundle
 
 
@@ -162,6 +171,8 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
         shared, position = _varint(contents, position)
         rest, position = _varint(contents, position)
         length, position = _varint(contents, position)
+        if shared + rest > MOST_NAME_BYTES:
+            raise ValueError("the name of a variable is longer than any")
         key = key[:shared] + contents[position : position + rest]
         position += rest
         yield key, contents[position : position + length]
@@ -176,13 +187,14 @@ def _handle(data: bytes, position: int) -> tuple[tuple[int, int], int]:
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
     """7 bits a byte, the lowest first; the top bit says that another byte follows."""
-    value = shift = 0
-    while True:
+    value = 0
+    for shift in range(0, 70, 7):
         byte = data[position]
         value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
+        position += 1
         if byte < 0x80:
             return value, position
+    raise ValueError("a number of more than 64 bits")
 
 
 def _message(data: bytes) -> dict[int, list[int | bytes]]:

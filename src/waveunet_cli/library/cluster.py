@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Ray prints what its nodes report to standard output, which is for the paths of stems. Read when Ray is imported.
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
@@ -27,7 +27,9 @@ from waveunet_cli.library.lanes import Space, StoppedError, Waiting, errno_of, p
 from waveunet_cli.library.ledger import Ledger
 from waveunet_cli.library.song import Overwrite, Separated, Song, Target, separate_song
 from waveunet_cli.networks.family import Model
-from waveunet_cli.separator import Separator
+
+if TYPE_CHECKING:
+    from waveunet_cli.separator import Separator
 
 POLL_SECONDS = 1.0
 DEATHS = 2  # of its worker, that a song survives
@@ -35,11 +37,12 @@ DEATHS = 2  # of its worker, that a song survives
 
 @dataclass(frozen=True)
 class Order:
-    """What every worker must know; `options` are those of the Separator."""
+    """What every worker must know: `separator_class(model, **options)` makes its separator."""
 
     folder: Path
     target: Target
     overwrite: Overwrite
+    separator_class: "type[Separator]"
     options: Mapping[str, Any]
     cores: int
 
@@ -69,7 +72,7 @@ class Worker:
     def separate(self, model: Sequence[Any], song: Song) -> Outcome | None:
         """None if it was stopped. `model` holds a reference to the Model, which is fetched for the first song."""
         if self._separator is None:
-            self._separator = Separator(ray.get(model[0]), on_event=self._note, **self._order.options)
+            self._separator = self._order.separator_class(ray.get(model[0]), on_event=self._note, **self._order.options)
         separator = self._separator
         self._at = (0.0, None)
         self._notes.clear()
@@ -125,7 +128,7 @@ class Cluster:
         self._order = order
         self._model = ray.put(model)
         self._ledger = ledger
-        self._space = Space(order.target.out)
+        self._space = Space(Path(order.target.out))
         self._strict = strict
         self._workers: list[Any] = []
         self._idle: list[Any] = []

@@ -17,7 +17,7 @@ from waveunet_cli.errors import AudioReadError, AudioWriteError, WaveUNetError
 from waveunet_cli.files import existing
 from waveunet_cli.library.ledger import STRICT, Ledger
 from waveunet_cli.library.manifest import BusyError
-from waveunet_cli.library.song import Separated, Song
+from waveunet_cli.library.song import OnProgress, Separated, Song
 
 RETRY_SECONDS = (1.0, 5.0, 20.0)  # before the second, third and fourth attempt
 BUSY_SECONDS = 0.5  # between looks at songs that another process works on
@@ -38,7 +38,7 @@ class StoppedError(Exception):
 class Separate(Protocol):
     """Separates one song; raises WaveUNetError, and BusyError where another process is at work on it."""
 
-    def __call__(self, song: Song, progress: Callable[[float, float | None], None]) -> Separated: ...
+    def __call__(self, song: Song, progress: OnProgress) -> Separated: ...
 
 
 def errno_of(error: BaseException | None) -> int | None:

@@ -10,6 +10,8 @@ from waveunet_cli.library.song import Separated, Song
 
 STRICT = "stopped at the first failure, as --strict asks"
 
+OnEvent = Callable[[Event], None]
+
 
 class Ledger:
     """The books of a batch; tells every event, one at a time, from whatever thread."""
@@ -18,13 +20,13 @@ class Ledger:
         self,
         songs: Sequence[Song],
         problems: Sequence[FileFailed],
-        tell: Callable[[Event], None],
+        on_event: OnEvent,
         strict: bool = False,
     ) -> None:
         self._songs = len(songs) + len(problems)
         self._open = {song.name: song for song in songs}
         self._failed: list[FileFailed] = []
-        self._tell = tell
+        self._on_event = on_event
         self._lock = threading.RLock()
         self._begun = time.monotonic()
         self._started: dict[str, float] = {}
@@ -37,19 +39,19 @@ class Ledger:
 
     def note(self, text: str) -> None:
         with self._lock:
-            self._tell(Note(text))
+            self._on_event(Note(text))
 
     def start(self, song: Song) -> None:
         with self._lock:
             self._started[song.name] = time.monotonic()
-            self._tell(FileStart(song.name, song.track))
+            self._on_event(FileStart(song.name, song.track))
 
     def advance(self, song: Song, done_seconds: float, total_seconds: float | None) -> None:
         with self._lock:
             self._running[song.name] = done_seconds
             speed = done_seconds / self._since(song)
             left = None if total_seconds is None else total_seconds - done_seconds
-            self._tell(
+            self._on_event(
                 Progress(
                     path=song.name,
                     track=song.track,
@@ -70,7 +72,7 @@ class Ledger:
             self._done += not separated.skipped
             self._finished_seconds += separated.seconds
             took_seconds = self._since(song)
-            self._tell(
+            self._on_event(
                 FileDone(
                     path=song.name,
                     track=song.track,
@@ -104,7 +106,7 @@ class Ledger:
                 took_seconds=self._elapsed,
                 speed=self._finished_seconds / self._elapsed,
             )
-            self._tell(summary)
+            self._on_event(summary)
             return summary
 
     def _close(self, song: Song) -> None:
@@ -113,7 +115,7 @@ class Ledger:
 
     def _fail(self, failure: FileFailed) -> None:
         self._failed.append(failure)
-        self._tell(failure)
+        self._on_event(failure)
 
     @property
     def _elapsed(self) -> float:

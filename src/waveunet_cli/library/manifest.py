@@ -14,8 +14,8 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, Self
+from pathlib import Path, PurePath
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -23,7 +23,7 @@ from waveunet_cli import __version__
 from waveunet_cli.audio import WriteReport
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.errors import AudioWriteError
-from waveunet_cli.files import whole_file
+from waveunet_cli.library.storage import DISK, Disk, FileMark, Located, Storage
 
 FORMAT = 1
 REMEDY = "choose another --out or --filename, or replace it with --overwrite always"
@@ -32,36 +32,6 @@ Settings = Mapping[str, str | bool | list[str] | None]
 
 class BusyError(Exception):
     """Another process holds the lock of this song."""
-
-
-@dataclass(frozen=True)
-class FileMark:
-    """A file as it was: its size and time to see at a glance that it is the same, its hash to be sure."""
-
-    bytes: int
-    modified_ns: int
-    sha256: str
-
-    @classmethod
-    def of(cls, path: Path) -> Self:
-        """Reads the whole file. Raises OSError."""
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            return cls(status.st_size, status.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest())
-
-    def is_at_a_glance(self, path: Path) -> bool:
-        """Whether size and time are the same. Raises OSError."""
-        status = path.stat()
-        return (status.st_size, status.st_mtime_ns) == (self.bytes, self.modified_ns)
-
-    def seen_again(self, path: Path) -> Self | None:
-        """The mark of the file now if it has the same bytes, else None. Raises OSError."""
-        if self.is_at_a_glance(path):
-            return self
-        if path.stat().st_size != self.bytes:
-            return None
-        now = type(self).of(path)
-        return now if now.sha256 == self.sha256 else None
 
 
 @dataclass(frozen=True)
@@ -107,10 +77,15 @@ def manifest_text(manifest: Manifest) -> str:
     return json.dumps(asdict(manifest), indent=1) + "\n"
 
 
-def _require_same_song(manifest: Manifest, source: Path, stem: Path) -> None:
+def _is_of(manifest: Manifest, source: Located) -> bool:
+    """Whether a manifest's stems are those of a song: of that name, or of these bytes. Raises OSError."""
+    return manifest.input == source.name or manifest.input_mark.seen_again(source) is not None
+
+
+def _require_same_song(manifest: Manifest, source: Located, stem: PurePath) -> None:
     """Raise AudioWriteError if a stem is another song's: of another path, with other bytes."""
     try:
-        is_same = manifest.input == str(source.absolute()) or manifest.input_mark.seen_again(source) is not None
+        is_same = _is_of(manifest, source)
     except OSError:  # the song is missing, which is said elsewhere
         return
     if not is_same:
@@ -118,10 +93,14 @@ def _require_same_song(manifest: Manifest, source: Path, stem: Path) -> None:
 
 
 class SongOutputs:
-    """The stems of one song on disk, and what stands beside them."""
+    """The stems of one song on a storage, and what stands beside them.
 
-    def __init__(self, paths: Mapping[str, Path]) -> None:
+    Here alone it is decided whether a song is done, and which files its stems may replace.
+    """
+
+    def __init__(self, paths: Mapping[str, PurePath], storage: Storage = DISK) -> None:
         self.paths = dict(paths)
+        self.storage = storage
         self.first = next(iter(paths.values()))
         self._folder = self.first.parent
         self._relative = {stem: os.path.relpath(path, self._folder) for stem, path in paths.items()}
@@ -130,11 +109,12 @@ class SongOutputs:
         self.lock = self._folder / f".waveunet-{self.key}.lock"
 
     def stems_exist(self) -> bool:
-        return all(path.exists() for path in self.paths.values())
+        return all(Located(path, self.storage).is_there() for path in self.paths.values())
 
-    def why_again(self, source: Path, request: Request) -> str | None:
+    def why_again(self, source: Located, request: Request, remember: bool = True) -> str | None:
         """None if the stems are whole and what is asked for; else in a word or two what they are not.
 
+        With `remember`, stems and songs that were only copied or touched are known at a glance the next time.
         Raises AudioWriteError where the stems' names are taken: by files of the user's, or another song's stems.
         """
         try:
@@ -144,31 +124,38 @@ class SongOutputs:
                 self._require_free(source)
             return "new"
         except (OSError, ValueError, TypeError, KeyError):
+            if self._stated_input() != source.name:  # whose stems these are, nobody can say
+                self._require_free(source)
             return "manifest unreadable"
         _require_same_song(manifest, source, self.first)
         if manifest.model_sha256 != request.model_sha256:
             return "model changed"
         if manifest.settings != request.settings:
             return "settings changed"
+        if manifest.stems.keys() != self.paths.keys():
+            return "stems missing"
         try:
             input_mark = manifest.input_mark.seen_again(source)
-            stems = {stem: mark.seen_again(self.paths[stem]) for stem, mark in manifest.stems.items()}
+            found = {stem: mark.seen_again(self._located(stem)) for stem, mark in manifest.stems.items()}
         except OSError:
-            return "stems missing" if source.exists() else "input missing"
+            return "stems missing" if source.is_there() else "input missing"
         if input_mark is None:
             return "input changed"
-        marks = {stem: mark for stem, mark in stems.items() if mark is not None}
-        if len(marks) < len(stems):
+        marks = {stem: mark for stem, mark in found.items() if mark is not None}
+        if len(marks) < len(found):
             return "stems changed"
         fresh = replace(manifest, input_mark=input_mark, stems=marks)
-        if fresh != manifest:  # copied or touched: next time a glance will do
+        if remember and fresh != manifest:
             with contextlib.suppress(OSError):
                 self._write(fresh)
         return None
 
-    def _require_free(self, source: Path) -> None:
+    def _located(self, stem: str) -> Located:
+        return Located(self.paths[stem], self.storage)
+
+    def _require_free(self, source: Located) -> None:
         """Raise AudioWriteError if a file is there that no manifest names, or that of another song does."""
-        for path in filter(os.path.lexists, self.paths.values()):
+        for path in [path for path in self.paths.values() if Located(path, self.storage).is_there()]:
             owners = [manifest for manifest in self._manifests_here() if path.name in manifest.paths.values()]
             if not owners:
                 raise AudioWriteError(f"{path}: is there, and is no stem of {source}; {REMEDY}")
@@ -176,32 +163,35 @@ class SongOutputs:
                 _require_same_song(manifest, source, path)
 
     def _manifests_here(self) -> Iterator[Manifest]:
-        for path in self._folder.glob(".waveunet-*.json"):
+        for path in self.storage.beside(self._folder, ".waveunet-*.json"):
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-                yield parse_manifest(path.read_text(encoding="utf-8"))
+                yield parse_manifest(self.storage.read_text(path))
 
     def _read(self) -> Manifest:
-        manifest = parse_manifest(self.manifest.read_text(encoding="utf-8"))
+        manifest = parse_manifest(self.storage.read_text(self.manifest))
         if manifest.paths != self._relative:
             raise ValueError("other stems")
         return manifest
 
+    def _stated_input(self) -> object:
+        """The song that a manifest of another format names."""
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            return json.loads(self.storage.read_text(self.manifest))["input"]
+        return None
+
     def _write(self, manifest: Manifest) -> None:
-        temporary = self._folder / f".waveunet-{self.key}-{os.getpid()}.part"
-        with whole_file(self.manifest, temporary):
-            temporary.write_text(manifest_text(manifest), encoding="utf-8")
+        self.storage.write_text(self.manifest, manifest_text(manifest), self.key)
 
     def finish(
-        self, source: Path, mark: FileMark, model: str, request: Request, sample_rate_hz: int, report: WriteReport
+        self, source: Located, mark: FileMark, model: str, request: Request, sample_rate_hz: int, report: WriteReport
     ) -> None:
-        """Write the manifest of stems that are on disk. Raises AudioWriteError."""
+        """Write the manifest of stems that are in their places. Raises AudioWriteError."""
         with explained(self.manifest):
-            stems = {stem: FileMark.of(path) for stem, path in self.paths.items()}
             self._write(
                 Manifest(
                     format=FORMAT,
                     waveunet=__version__,
-                    input=str(source.absolute()),
+                    input=source.name,
                     input_mark=mark,
                     model=model,
                     model_sha256=request.model_sha256,
@@ -211,14 +201,14 @@ class SongOutputs:
                     gain=report.gain,
                     peak=report.peak,
                     paths=self._relative,
-                    stems=stems,
+                    stems={stem: FileMark.of(self._located(stem)) for stem in self.paths},
                 )
             )
 
     @property
     def was_abandoned(self) -> bool:
-        """Whether a process was killed here, or is at work."""
-        return self.lock.exists()
+        """Whether a process was killed here, or is at work. There are no locks but on disks."""
+        return isinstance(self.storage, Disk) and Path(self.lock).exists()
 
     @contextlib.contextmanager
     def claim(self, wait: bool = True) -> Iterator[None]:
@@ -227,11 +217,15 @@ class SongOutputs:
         Raises BusyError if another process holds it and `wait` is false, AudioWriteError if the folder cannot be
         written.
         """
+        if not isinstance(self.storage, Disk):
+            yield
+            return
         created: list[Path] = []
-        lock = FileLock(self.lock)
+        folder_of_all, lock_path = Path(self._folder), Path(self.lock)
+        lock = FileLock(lock_path)
         try:
             with explained(self.first):
-                missing = [folder for folder in (self._folder, *self._folder.parents) if not folder.exists()]
+                missing = [folder for folder in (folder_of_all, *folder_of_all.parents) if not folder.exists()]
                 for folder in reversed(missing):
                     folder.mkdir(exist_ok=True)
                     created.append(folder)
@@ -245,13 +239,13 @@ class SongOutputs:
             yield
         finally:
             if lock.is_locked:
-                self.lock.unlink(missing_ok=True)  # while it is held: whoever waits for it sees that, and tries anew
+                lock_path.unlink(missing_ok=True)  # while it is held: whoever waits for it sees that, and tries anew
                 lock.release()
             for folder in reversed(created):
                 with contextlib.suppress(OSError):  # it is not empty
                     folder.rmdir()
 
     def _remove_parts(self) -> None:
-        for folder in {path.parent for path in self.paths.values()}:
+        for folder in {Path(path).parent for path in self.paths.values()}:
             for part in folder.glob(f".waveunet-{self.key}-*.part"):
                 part.unlink(missing_ok=True)

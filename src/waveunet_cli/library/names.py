@@ -9,7 +9,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from string import Formatter
 
 from waveunet_cli.errors import ConfigError
@@ -18,13 +18,15 @@ TEMPLATE = "{model}/{track}/{stem}.{ext}"
 _FIELDS = {"model", "track", "stem", "ext"}
 
 
-def distinct_tracks(files: Sequence[Path], roots: Sequence[Path | None]) -> list[str]:
+def distinct_tracks(files: Sequence[PurePath], roots: Sequence[PurePath | None]) -> list[str]:
     """A track for each file, found below its root or, if that is None, named itself."""
     named_root = len(set(roots)) > 1
     return _distinct([_names(file, root, named_root) for file, root in zip(files, roots, strict=True)])
 
 
-def stem_paths(out: Path, template: str, model: str, track: str, stems: Iterable[str], ext: str) -> dict[str, Path]:
+def stem_paths(
+    out: PurePath, template: str, model: str, track: str, stems: Iterable[str], ext: str
+) -> dict[str, PurePath]:
     """Where each stem of a track goes, by a template of {model}, {track}, {stem} and {ext}.
 
     Raises ConfigError for a template with other fields, without {stem}, or that leaves `out`.
@@ -45,7 +47,7 @@ def stem_paths(out: Path, template: str, model: str, track: str, stems: Iterable
     return {stem: out / path for stem, path in paths.items()}
 
 
-def _names(file: Path, root: Path | None, named_root: bool) -> list[str]:
+def _names(file: PurePath, root: PurePath | None, named_root: bool) -> list[str]:
     """From the shortest to the most telling: the names a song may go by."""
     place = file.relative_to(root) if root is not None else Path(file.name)
     above = list(Path(os.path.abspath(file)).parts[1:])[: -len(place.parts)]  # noqa: PTH100 - no links

@@ -4,16 +4,21 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from waveunet_cli.audio import AudioInfo, OutputFormat, choose_output, probe
 from waveunet_cli.audio.formats import SUBTYPE_BITS
 from waveunet_cli.errors import WaveUNetError
-from waveunet_cli.events import Event, FileFailed, Plan, Planned
+from waveunet_cli.events import FileFailed, Plan, Planned
 from waveunet_cli.files import existing
+from waveunet_cli.library.ledger import OnEvent
 from waveunet_cli.library.song import Overwrite, Song, Target, why_again
-from waveunet_cli.separator import Separator
+
+if TYPE_CHECKING:
+    from waveunet_cli.separator import Separator
 
 CODEC_BYTES_PER_SECOND = 25_000  # of Vorbis or MP3 as they are written here, two channels
 TRIAL_SECONDS = 10
@@ -22,35 +27,35 @@ TRIAL_SECONDS = 10
 def plan(
     songs: Sequence[Song],
     problems: Sequence[FileFailed],
-    separator: Separator,
+    separator: "Separator",
     target: Target,
     overwrite: Overwrite,
-    tell: Callable[[Event], None],
+    on_event: OnEvent,
 ) -> Plan:
-    """Look at every song without separating it; tells Planned or FileFailed of each, then the Plan, and returns it."""
+    """Look at every song without separating it, and change nothing; Planned or FileFailed of each, then the Plan."""
     failed = list(problems)
     for problem in problems:
-        tell(problem)
+        on_event(problem)
     to_do = unknown = needed_bytes = 0
     seconds = 0.0
     for song in songs:
         try:
-            why = why_again(separator, song, target, overwrite)
-            info = probe(song.path)
+            why = why_again(separator, song, target, overwrite, remember=False)
+            info = probe(Path(song.path))
             channels = separator.channels(info.channels)
             output = choose_output(replace(info, channels=channels), target.container, target.subtype)
         except WaveUNetError as error:
-            failed.append(FileFailed(str(song.path), song.track, type(error).__name__, str(error)))
-            tell(failed[-1])
+            failed.append(FileFailed(song.name, song.track, type(error).__name__, str(error)))
+            on_event(failed[-1])
             continue
         length = None if info.frames is None else info.frames / info.sample_rate_hz
-        tell(Planned(str(song.path), song.track, why, length))
+        on_event(Planned(song.name, song.track, why, length))
         if why is not None:
             to_do += 1
             unknown += length is None
             seconds += length or 0.0
             needed_bytes += _stem_bytes(info, channels, output) * len(separator.stems)
-    speed = _speed(separator) if seconds else 0.0
+    speed = steady_speed(separator) if seconds else 0.0
     planned = Plan(
         songs=len(songs) + len(problems),
         to_do=to_do,
@@ -58,11 +63,11 @@ def plan(
         unknown=unknown,
         seconds=seconds,
         needed_bytes=needed_bytes,
-        free_bytes=shutil.disk_usage(existing(target.out)).free,
+        free_bytes=shutil.disk_usage(existing(Path(target.out))).free,
         estimated_seconds=seconds / speed if speed else 0.0,
         speed=speed,
     )
-    tell(planned)
+    on_event(planned)
     return planned
 
 
@@ -73,11 +78,17 @@ def _stem_bytes(info: AudioInfo, channels: int, output: OutputFormat) -> int:
     return frames * CODEC_BYTES_PER_SECOND // info.sample_rate_hz
 
 
-def _speed(separator: Separator) -> float:
-    """Seconds of music a second, of a short trial."""
+def steady_speed(separator: "Separator", clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds of music that leave the separator in a second, once it has begun to give: a short trial.
+
+    What comes before the first stems is done once a song, and would make a short trial seem slow.
+    """
     rate_hz = separator.model.config.sample_rate
-    noise = np.random.default_rng(0).standard_normal((TRIAL_SECONDS * rate_hz, 2)).astype(np.float32) * 0.1
-    separator.song(rate_hz, 2)  # what is made once, for the first song, is no matter of speed
-    started = time.perf_counter()
-    separator.separate(noise, rate_hz)
-    return TRIAL_SECONDS / (time.perf_counter() - started)
+    song, first = separator.song(rate_hz, 2), separator.stems[0]
+    noise = np.random.default_rng(0).standard_normal((rate_hz, 2)).astype(np.float32) * 0.1
+    while not len(song.push(noise)[first]):
+        pass
+    started, done_frames = clock(), 0
+    while done_frames < TRIAL_SECONDS * rate_hz:
+        done_frames += len(song.push(noise)[first])
+    return done_frames / rate_hz / max(1e-9, clock() - started)

@@ -1,222 +1,205 @@
-"""Songs and stems on remote storage, through fsspec: s3://, gs://, memory://, file:// and whatever else it knows.
+"""Songs and stems at addresses, through fsspec: s3://, gs://, memory:// and whatever else it knows.
 
-A song is streamed into a temporary folder, separated there, and its stems are uploaded: each whole under the name of
-an unfinished file, then renamed, the manifest last. So the same manifests make a batch resumable here. There are no
-locks on remote storage: two batches at work on one song both do it, with the same result.
+A song is downloaded into a temporary folder to be read, and its stems are written there before they are uploaded: each
+under the name of an unfinished file, which is then renamed, the manifest last. There are no locks on remote storage:
+two batches at work on one song both do it, with the same result. An address file:// is a path of this machine, and is
+treated as one.
 """
 
+import hashlib
 import posixpath
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from fsspec.core import url_to_fs
 
 from waveunet_cli.errors import AudioError, AudioReadError, AudioWriteError, ConfigError, DeviceError
-from waveunet_cli.library.find import is_song
-from waveunet_cli.library.manifest import FileMark, Manifest, SongOutputs, manifest_text, parse_manifest
+from waveunet_cli.library.find import find_songs, is_song
 from waveunet_cli.library.names import distinct_tracks
-from waveunet_cli.library.song import Overwrite, Separated, Song, Target, outputs_of, request_of, separate_song
-from waveunet_cli.separator import Separator
+from waveunet_cli.library.song import Song
+from waveunet_cli.library.storage import DISK, Disk, Glance, Storage
 
 INSTALL = "install what it needs, such as: pip install s3fs"
 
 
-@dataclass(frozen=True)
-class RemoteSong(Song):
-    """A song at an address; `path` stands for it only where songs are named."""
+class Remote:
+    """A file system of fsspec; see Storage. `address` is the folder or file below which the user's names begin."""
 
-    url: str
-    size_bytes: int
+    def __init__(self, fs: Any, root: str, address: str) -> None:
+        self.fs = fs
+        self._root = root.rstrip("/")
+        self._address = address.rstrip("/")
 
-    @property
-    def name(self) -> str:
-        return self.url
+    def name(self, path: PurePath) -> str:
+        return self._address + str(path).removeprefix(self._root)
 
-    def bytes(self) -> int:
-        return self.size_bytes
+    def identity(self, path: PurePath) -> str:
+        return str(self.fs.unstrip_protocol(str(path)))
+
+    def is_there(self, path: PurePath) -> bool:
+        self.fs.invalidate_cache(str(path.parent))
+        return bool(self.fs.exists(str(path)))
+
+    def glance(self, path: PurePath) -> Glance:
+        self.fs.invalidate_cache(str(path.parent))
+        modified_ns = round(self.fs.modified(str(path)).timestamp() * 1e6) * 1000
+        return Glance(self.fs.info(str(path))["size"], modified_ns)
+
+    def sha256(self, path: PurePath) -> str:
+        with self.fs.open(str(path), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def read_text(self, path: PurePath) -> str:
+        text: str = self.fs.cat_file(str(path)).decode()
+        return text
+
+    def write_text(self, path: PurePath, text: str, key: str) -> None:
+        with tempfile.TemporaryDirectory(prefix="waveunet-") as folder:
+            local = Path(folder, "text")
+            local.write_text(text, encoding="utf-8")
+            self._put(local, path, key)
+
+    def beside(self, folder: PurePath, pattern: str) -> list[PurePath]:
+        self.fs.invalidate_cache(str(folder))
+        return [PurePosixPath(found) for found in self.fs.glob(f"{folder}/{pattern}")]
+
+    @contextmanager
+    def as_file(self, path: PurePath) -> Iterator[Path]:
+        """Raises AudioReadError if the song cannot be fetched; errors about the copy name the song instead."""
+        name = self.name(path)
+        with tempfile.TemporaryDirectory(prefix="waveunet-") as folder:
+            local = Path(folder, f"song{path.suffix}")
+            try:
+                self.fs.get_file(str(path), str(local))
+            except FileNotFoundError as error:
+                raise AudioReadError(f"{name}: no such file; check the address") from error
+            except OSError as error:
+                raise AudioReadError(f"{name}: the transfer failed ({_line(error)}); try again") from error
+            with _renamed({str(local): name}):
+                yield local
+
+    @contextmanager
+    def landing(self, paths: Mapping[str, PurePath], key: str) -> Iterator[Mapping[str, Path]]:
+        """Raises AudioWriteError if a stem cannot be stored; errors about the copies name the stems instead."""
+        with tempfile.TemporaryDirectory(prefix="waveunet-") as folder:
+            local = {stem: Path(folder, str(i) + path.suffix) for i, (stem, path) in enumerate(paths.items())}
+            with _renamed({str(local[stem]): self.name(path) for stem, path in paths.items()}):
+                yield local
+            try:
+                for parent in {str(path.parent) for path in paths.values()}:
+                    self.fs.makedirs(parent, exist_ok=True)
+                    for part in self.fs.glob(f"{parent}/.waveunet-{key}-*.part"):  # of a batch that was killed
+                        self.fs.rm_file(part)
+                for stem, path in paths.items():
+                    self._put(local[stem], path, key)
+            except OSError as error:
+                raise AudioWriteError(f"{self._address}: the transfer failed ({_line(error)}); try again") from error
+
+    def _put(self, local: Path, path: PurePath, key: str) -> None:
+        part = str(path.parent / f".waveunet-{key}-upload.part")
+        self.fs.put_file(str(local), part)
+        self.fs.mv(part, str(path))
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A song, and the folder it was found in, if it was not given itself."""
+class Opened(NamedTuple):
+    """A place that a user named: a path of a storage."""
 
-    url: str
-    path: Path
-    root: Path | None
-    size_bytes: int | None
+    storage: Storage
+    path: PurePath
 
 
-@dataclass(frozen=True)
-class RemoteSeparated(Separated):
-    """Separated, with the addresses of the stems; the paths were temporary."""
-
-    urls: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def names(self) -> dict[str, str]:
-        return dict(self.urls)
-
-
-def as_url(place: str) -> str:
-    """The address of a file or folder that may be a path."""
-    return place if "://" in place else f"file://{Path(place).absolute()}"
+def opened(place: str) -> Opened:
+    """Raises ConfigError for an address that nothing installed can reach."""
+    url = urlsplit(place)
+    if "://" not in place or url.scheme in ("file", "local"):
+        return Opened(DISK, Path(unquote(url.path) if "://" in place else place))
+    try:
+        fs, root = url_to_fs(place)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"{place}: cannot be reached ({_line(error)}); {INSTALL}") from error
+    return Opened(Remote(fs, root, place), PurePosixPath(root))
 
 
-def find_remote_songs(inputs: Sequence[str], out: str) -> tuple[list[RemoteSong], list[AudioReadError]]:
-    """As `find_songs`, for addresses; folders of addresses are searched through and through, without `out`."""
+class _Found(NamedTuple):
+    song: Song
+    root: PurePath | None  # the folder it was found in, if it was not given itself
+
+
+def find_songs_anywhere(inputs: Sequence[str], out: str) -> tuple[list[Song], list[AudioReadError]]:
+    """As `find_songs`, for paths and addresses; folders at addresses are searched through and through, too."""
+    target = opened(out)
+    places = {
+        given: opened(given) for given in sorted(set(inputs), key=lambda url: (url.count("/"), url), reverse=True)
+    }
+    on_disk = [Path(place.path) for place in places.values() if isinstance(place.storage, Disk)]
     found: dict[str, _Found] = {}  # by an address that is the same however the file was given
-    problems = []
-    for given in sorted(set(inputs), key=lambda url: (url.count("/"), url), reverse=True):
-        fs, root = _opened(given)
-        try:
-            if fs.isdir(root):
-                own = _opened(out)[1].rstrip("/") if as_url(out).partition("://")[0] in _protocols(fs) else None
-                files = fs.find(root, detail=True)
-                names = [name for name in files if _is_wanted(name, root, own)]
-                for name in names:
-                    url = f"{as_url(given).rstrip('/')}/{posixpath.relpath(name, root)}"
-                    found[fs.unstrip_protocol(name)] = _Found(
-                        url, Path("/", name), Path("/", root), files[name]["size"]
-                    )
-                if not names:
-                    problems.append(AudioReadError(f"{given}: no audio files in this folder; check the address"))
-            else:
-                song = _Found(as_url(given), Path("/", root), None, fs.info(root)["size"])
-                found.setdefault(fs.unstrip_protocol(root), song)
-        except FileNotFoundError:
-            problems.append(AudioReadError(f"{given}: no such file or folder; check the address"))
-        except OSError as error:
-            problems.append(AudioReadError(f"{given}: cannot be listed ({_line(error)}); check the address"))
+    problems: list[AudioReadError] = []
+    if on_disk:
+        local, problems = find_songs(
+            on_disk, Path(target.path) if isinstance(target.storage, Disk) else Path("/dev/null/out")
+        )
+        for song in local:
+            above = [folder for folder in on_disk if folder in song.path.parents]
+            root = min(above, key=lambda folder: len(folder.parts), default=None)
+            found[song.identity] = _Found(song, root)
+    for given, place in places.items():
+        if isinstance(place.storage, Remote):
+            try:
+                for one in _found_at(given, place.storage, str(place.path), target):
+                    found.setdefault(one.song.identity, one)
+            except FileNotFoundError:
+                problems.append(AudioReadError(f"{given}: no such file or folder; check the address"))
+            except OSError as error:
+                problems.append(AudioReadError(f"{given}: cannot be listed ({_line(error)}); check the address"))
+            except AudioReadError as error:
+                problems.append(error)
     chosen = [found[key] for key in sorted(found)]
-    tracks = distinct_tracks([song.path for song in chosen], [song.root for song in chosen])
+    absolute = [PurePosixPath("/", one.song.path) for one in chosen]
+    roots = [None if one.root is None else PurePosixPath("/", one.root) for one in chosen]
+    tracks = distinct_tracks(absolute, roots)
     songs = [
-        RemoteSong(song.path, track, song.url, song.size_bytes or 0) for song, track in zip(chosen, tracks, strict=True)
+        Song(one.song.path, track, one.song.storage, one.song.address, one.song.size_bytes)
+        for one, track in zip(chosen, tracks, strict=True)
     ]
     return sorted(songs, key=lambda song: song.track), problems
 
 
-class RemoteOutput:
-    """Separates songs from anywhere into stems below an address."""
-
-    def __init__(self, separator: Separator, target: Target, out: str, overwrite: Overwrite) -> None:
-        """The stems go below `out`, named as by `target`, whose own folder does not matter."""
-        self._separator = separator
-        self._target = target
-        self._out = as_url(out).rstrip("/")
-        self._overwrite = overwrite
-
-    def separate(self, song: Song, progress: Callable[[float, float | None], None]) -> Separated:
-        """Raises what `separate_song` raises, AudioReadError for a download, and AudioWriteError for an upload."""
-        assert isinstance(song, RemoteSong)
-        source, remote_path = _opened(song.url)
-        store, root = _opened(self._out)
-        with tempfile.TemporaryDirectory(prefix="waveunet-") as name:
-            staging = replace(self._target, out=Path(name, "out"))
-            place = outputs_of(self._separator, song, staging)
-
-            def there(path: Path) -> str:
-                return posixpath.join(root, path.relative_to(staging.out).as_posix())
-
-            urls = {
-                stem: f"{self._out}/{path.relative_to(staging.out).as_posix()}" for stem, path in place.paths.items()
-            }
-            before = _transfers(song.url, AudioReadError, _glance, source, remote_path)
-            if self._is_done(store, there, place, before, staging):
-                return RemoteSeparated(song.path, {}, skipped=True, urls=urls)
-            local = Path(name, "song" + Path(remote_path).suffix)
-            _transfers(song.url, AudioReadError, source.get_file, remote_path, str(local))
-            if _transfers(song.url, AudioReadError, _glance, source, remote_path) != before:
-                raise AudioReadError(f"{song.url}: was changed while it was read; separate it again")
-            try:
-                done = separate_song(self._separator, Song(local, song.track), staging, progress=progress)
-            except (AudioError, DeviceError, ConfigError) as error:
-                said = str(error).replace(str(local), song.url).replace(str(staging.out), self._out)
-                raise type(error)(said) from error
-            _transfers(self._out, AudioWriteError, self._upload, store, there, place, song, before)
-        return RemoteSeparated(**vars(done) | {"path": song.path, "stems": {}}, urls=urls)
-
-    def _is_done(
-        self, store: Any, there: Callable[[Path], str], place: SongOutputs, source: tuple[int, int], staging: Target
-    ) -> bool:
-        try:
-            if self._overwrite == "never":
-                return all(store.exists(there(path)) for path in place.paths.values())
-            if self._overwrite == "always":
-                return False
-            manifest = parse_manifest(store.cat_file(there(place.manifest)).decode())
-            request = request_of(self._separator, staging)
-            marks = [manifest.stems[stem] for stem in place.paths]
-            return (
-                (manifest.model_sha256, manifest.settings) == (request.model_sha256, request.settings)
-                and (manifest.input_mark.bytes, manifest.input_mark.modified_ns) == source
-                and [(mark.bytes, mark.modified_ns) for mark in marks]
-                == [_glance(store, there(path)) for path in place.paths.values()]
-            )
-        except (OSError, ValueError, TypeError, KeyError):
-            return False
-
-    def _upload(
-        self, store: Any, there: Callable[[Path], str], place: SongOutputs, song: RemoteSong, source: tuple[int, int]
-    ) -> None:
-        manifest = parse_manifest(place.manifest.read_text(encoding="utf-8"))
-        for folder in {posixpath.dirname(there(path)) for path in place.paths.values()}:
-            store.makedirs(folder, exist_ok=True)
-            for part in store.glob(f"{folder}/.waveunet-{place.key}-*.part"):  # of a batch that was killed
-                store.rm_file(part)
-        marks = {}
-        for stem, path in place.paths.items():
-            self._put(store, path, there(path), place)
-            size, modified_ns = _glance(store, there(path))
-            marks[stem] = FileMark(size, modified_ns, manifest.stems[stem].sha256)
-        fresh: Manifest = replace(
-            manifest, input=song.url, input_mark=FileMark(*source, manifest.input_mark.sha256), stems=marks
-        )
-        place.manifest.write_text(manifest_text(fresh), encoding="utf-8")
-        self._put(store, place.manifest, there(place.manifest), place)
-
-    def _put(self, store: Any, path: Path, target: str, place: SongOutputs) -> None:
-        part = posixpath.join(posixpath.dirname(target), f".waveunet-{place.key}-upload.part")
-        store.put_file(str(path), part)
-        store.mv(part, target)
+def _found_at(given: str, storage: Remote, root: str, out: Opened) -> Iterator[_Found]:
+    fs = storage.fs
+    if not fs.isdir(root):
+        path = PurePosixPath(root)
+        yield _Found(Song(path, "", storage, storage.name(path), fs.info(root)["size"]), None)
+        return
+    own = out.storage.identity(out.path) if isinstance(out.storage, Remote) else None
+    files = fs.find(root, detail=True)
+    wanted = [name for name in files if _is_wanted(name, root)]
+    wanted = [name for name in wanted if own is None or not fs.unstrip_protocol(name).startswith(f"{own}/")]
+    if not wanted:
+        raise AudioReadError(f"{given}: no audio files in this folder; check the address")
+    for name in wanted:
+        path = PurePosixPath(name)
+        yield _Found(Song(path, "", storage, storage.name(path), files[name]["size"]), PurePosixPath(root))
 
 
-def _opened(url: str) -> tuple[Any, str]:
-    try:
-        fs, path = url_to_fs(as_url(url))
-    except (ImportError, ValueError) as error:
-        raise ConfigError(f"{url}: cannot be reached ({_line(error)}); {INSTALL}") from error
-    return fs, path
-
-
-def _protocols(fs: Any) -> tuple[str, ...]:
-    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
-
-
-def _is_wanted(name: str, root: str, own: str | None) -> bool:
+def _is_wanted(name: str, root: str) -> bool:
     parts = posixpath.relpath(name, root).split("/")
-    hidden = any(part.startswith(".") for part in parts[:-1])
-    return is_song(parts[-1]) and not hidden and (own is None or not name.startswith(f"{own}/"))
+    return is_song(parts[-1]) and not any(part.startswith(".") for part in parts[:-1])
 
 
-def _glance(fs: Any, path: str) -> tuple[int, int]:
-    """Size in bytes and time in nanoseconds."""
-    fs.invalidate_cache(posixpath.dirname(path))
-    return fs.info(path)["size"], round(fs.modified(path).timestamp() * 1e6) * 1000
-
-
-def _transfers(
-    where: str, kind: type[AudioReadError | AudioWriteError], function: Callable[..., Any], *what: Any
-) -> Any:
-    """Call; an OSError becomes one line about `where`."""
+@contextmanager
+def _renamed(names: Mapping[str, str]) -> Iterator[None]:
+    """Let errors speak of what the user knows instead of temporary files."""
     try:
-        return function(*what)
-    except FileNotFoundError as error:
-        raise kind(f"{where}: no such file; check the address") from error
-    except OSError as error:
-        raise kind(f"{where}: the transfer failed ({_line(error)}); try again") from error
+        yield
+    except (AudioError, DeviceError, ConfigError) as error:
+        said = str(error)
+        for local, name in names.items():
+            said = said.replace(local, name)
+        raise type(error)(said) from error
 
 
 def _line(error: Exception) -> str:

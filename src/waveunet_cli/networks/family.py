@@ -7,7 +7,7 @@ a network built from it; and its line in FAMILIES. No torch is loaded before a n
 import json
 from dataclasses import asdict, dataclass, fields
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from waveunet_cli.bounds import MOST_INPUT_FRAMES
 from waveunet_cli.errors import CheckpointError, ConfigError
@@ -88,8 +88,7 @@ def check_window(config: Config) -> None:
 
 def config_to_json(config: Config) -> str:
     """A configuration as a checkpoint states it: one line of JSON, the family first."""
-    values: dict[str, Any] = asdict(config)  # type: ignore[call-overload]
-    return json.dumps({"family": family_of(config), **values})
+    return json.dumps({"family": family_of(config), **asdict(config)})  # type: ignore[call-overload]
 
 
 def config_from_json(text: str, where: str) -> Config:
