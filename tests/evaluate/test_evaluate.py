@@ -3,8 +3,9 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from math import isnan, nan
+from math import inf, isfinite, isinf, isnan, nan
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 
 from conftest import Ran
 from small_models import TINY, model_of
+from waveunet_cli import Separator
 from waveunet_cli.errors import AudioReadError, ConfigError
-from waveunet_cli.evaluate import measure, report, statistics, testset
+from waveunet_cli.evaluate import SongScored, evaluate, measure, report, statistics, testset
 from waveunet_cli.evaluate.measure import REST, StemScore, scenarios
-from waveunet_cli.evaluate.testset import find_songs, stems_of, with_estimates
+from waveunet_cli.evaluate.testset import find_test_songs, stems_of, with_estimates
 from waveunet_cli.networks.checkpoint import save_checkpoint
 
 if shutil.which("ffmpeg") is None:
@@ -57,7 +59,7 @@ def read(folder: Path, names: tuple[str, ...]) -> np.ndarray:
 
 
 def scored(root: Path, estimates: Path, stems: tuple[str, ...] = STEMS, frames: bool = True) -> list[StemScore]:
-    songs, left_out = find_songs([root], stems)
+    songs, left_out = find_test_songs([root], stems)
     assert left_out == []
     found = []
     for song in songs:
@@ -191,7 +193,7 @@ def test_a_stem_silent_throughout_is_said(tmp_path: Path, silent: str) -> None:
     stems = write_song(tmp_path / "set" / "a")
     write_estimates(tmp_path / "est" / "a", stems)
     write(tmp_path / ("set" if silent == "true" else "est") / "a" / "vocals.wav", 0 * stems["vocals"])
-    (song,), _ = find_songs([tmp_path / "set"], STEMS)
+    (song,), _ = find_test_songs([tmp_path / "set"], STEMS)
     song = with_estimates(song, tmp_path / "est")
     scores, problems = measure.measure(song, STEMS, measure.estimates_of(song, STEMS), frames=True)
     assert problems == [f"a: silent throughout: vocals ({silent}); BSSEval has no values for it"]
@@ -254,12 +256,12 @@ def test_what_is_judged_together(stems: str, expected: list[tuple[str, str]]) ->
     assert scenarios(stems.split()) == [(tuple(a.split()), tuple(b.split())) for a, b in expected]
 
 
-@given(st.lists(st.floats(-100, 100) | st.just(nan), max_size=20))
+@given(st.lists(st.floats(-100, 100) | st.sampled_from([nan, inf, -inf]), max_size=20))
 @settings(deadline=None, max_examples=25)
 def test_statistics(values: list[float]) -> None:
-    found = statistics.summary(values)
-    known = [value for value in values if not isnan(value)]
-    assert found.count == len(known)
+    found = statistics.statistics_of(values)
+    known = [value for value in values if isfinite(value)]
+    assert (found.count, found.left_out) == (len(known), sum(map(isinf, values)))
     if known:
         assert found.median == np.median(known)
         assert found.mad == np.median(np.abs(np.array(known) - np.median(known)))
@@ -306,21 +308,21 @@ def test_finds_songs_in_sets_and_by_themselves(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_song(tmp_path / name)
     (tmp_path / "b" / "bass.wav").unlink()
-    songs, left_out = find_songs([tmp_path], STEMS)
+    songs, left_out = find_test_songs([tmp_path], STEMS)
     assert [song.name for song in songs] == ["a"]
     assert "stem missing: bass" in left_out[0]
-    songs, left_out = find_songs([tmp_path / "a", tmp_path / "b"], ("accompaniment", "vocals"))
+    songs, left_out = find_test_songs([tmp_path / "a", tmp_path / "b"], ("accompaniment", "vocals"))
     assert ([song.name for song in songs], left_out) == (["a", "b"], [])
     assert [path.name for path in songs[0].truth.sources["mixture"]] == ["bass.wav", "drums.wav", "vocals.wav"]
     with pytest.raises(ConfigError, match="two songs have this name"):
-        find_songs([tmp_path / "a", tmp_path], STEMS)
+        find_test_songs([tmp_path / "a", tmp_path], STEMS)
     with pytest.raises(ConfigError, match="no such folder"):
-        find_songs([tmp_path / "nowhere"], STEMS)
+        find_test_songs([tmp_path / "nowhere"], STEMS)
 
 
 def test_estimates_that_do_not_fit(tmp_path: Path) -> None:
     stems = write_song(tmp_path / "set" / "a")
-    songs, _ = find_songs([tmp_path / "set"], STEMS)
+    songs, _ = find_test_songs([tmp_path / "set"], STEMS)
     write_estimates(tmp_path / "est" / "b", stems)
     with pytest.raises(AudioReadError, match="no such folder; put the song's estimates there"):
         with_estimates(songs[0], tmp_path / "est")
@@ -345,7 +347,7 @@ def test_estimates_of_another_length_are_taken_as_museval_does(tmp_path: Path, c
     stems = write_song(tmp_path / "set" / "a")
     longer = {stem: np.concatenate([x, x])[: len(x) + change] for stem, x in stems.items()}
     write_estimates(tmp_path / "est" / "a", longer)
-    (song,), _ = find_songs([tmp_path / "set"], STEMS)
+    (song,), _ = find_test_songs([tmp_path / "set"], STEMS)
     note = with_estimates(song, tmp_path / "est").note
     assert note is not None
     assert f"{4300 + change} frames instead of 4300; {said}" in note
@@ -364,6 +366,69 @@ def test_two_stems_of_our_own_are_known(tmp_path: Path) -> None:
     scores = scored(tmp_path / "set", tmp_path / "est", ("accompaniment", "vocals"), frames=False)
     assert scores[1].sdr == np.inf
     assert scores[0].sdr > 100
+
+
+def test_a_song_without_vocals_is_left_out_of_the_means_and_counted(tmp_path: Path) -> None:
+    """Its mixture is its accompaniment: as an estimate it is perfect, and nothing improves on it."""
+    for seed, name in enumerate("abc"):
+        stems = write_song(tmp_path / "set" / name, seed)
+        if name == "c":
+            stems["vocals"] *= 0
+            write(tmp_path / "set" / "c" / "vocals.wav", stems["vocals"])
+        write_estimates(tmp_path / "est" / name, stems)
+    pair = ("accompaniment", "vocals")
+    scores = scored(tmp_path / "set", tmp_path / "est", pair, frames=False)
+    found = statistics.over_all([score for score in scores if score.stem == "accompaniment"])
+    improvement, mixture = (found[statistics.WHOLE_SONGS, f"SDR {of}"] for of in ("improvement", "of the mixture"))
+    for statistic in (improvement, mixture):
+        assert (statistic.count, statistic.left_out) == (2, 1)
+        assert np.isfinite([statistic.median, statistic.mad, statistic.mean, statistic.sd]).all()
+    assert found[statistics.WHOLE_SONGS, "SDR"].count == 3
+    row = next(line for line in report.table(scores).splitlines() if line.strip().startswith("SDR improvement"))
+    assert row.split()[-2:] == ["2", "1"]
+    report.write(tmp_path / "out", scores, {})
+    rows = list(csv.DictReader((tmp_path / "out" / "statistics.csv").read_text().splitlines()))
+    (row_,) = (r for r in rows if r["stem"] == pair[0] and not r["song"] and r["measure"] == "SDR improvement")
+    assert (row_["values"], row_["left out"]) == ("2", "1")
+
+
+# From Python
+
+
+def test_evaluates_estimates_from_python(tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        write_estimates(tmp_path / "est" / name, write_song(tmp_path / "set" / name, seed))
+    (tmp_path / "est" / "b" / "bass.wav").unlink()
+    events: list[Any] = []
+    scores = evaluate(tmp_path / "set", tmp_path / "est", quick=True, on_event=events.append)
+    assert [(score.song, score.stem) for score in scores.stems] == [("a", stem) for stem in STEMS]
+    assert (scores.songs, len(scores.failures)) == (2, 1)
+    assert "stem missing: bass" in scores.failures[0]
+    assert [(type(event).__name__, getattr(event, "track", None)) for event in events] == [
+        ("FileStart", "a"), ("SongScored", None), ("FileStart", "b"), ("FileFailed", "b"), ("SongScored", None),
+    ]  # fmt: skip
+    assert [(e.number, e.songs, len(e.scores)) for e in events if isinstance(e, SongScored)] == [(1, 2, 3), (2, 2, 0)]
+    assert [path.name for path in tmp_path.iterdir() if path.name not in ("set", "est")] == []  # it writes nothing
+
+
+def test_evaluates_a_separator_from_python(tmp_path: Path) -> None:
+    write_song(tmp_path / "set" / "a")
+    separator = Separator(model_of(TINY), "cpu", "float32")
+    scores = evaluate([tmp_path / "set"], separator, stems=["vocals"], quick=True, out=tmp_path / "out")
+    assert [score.stem for score in scores.stems] == ["vocals"]
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["model"] == "tiny"
+    assert evaluate(tmp_path / "set" / "a", separator, quick=True).stems[1].sdr == pytest.approx(scores.stems[0].sdr)
+
+
+def test_a_stem_that_is_there_twice_fails_its_song_only(tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        write_estimates(tmp_path / "est" / name, write_song(tmp_path / "set" / name, seed))
+    write(tmp_path / "est" / "a" / "bass.aiff", np.zeros((4300, 1)))
+    for extra in (tmp_path / "set" / "b" / "._bass.wav", tmp_path / "est" / "b" / "._bass.wav"):
+        extra.write_bytes(b"\0")
+    scores = evaluate(tmp_path / "set", tmp_path / "est", stems=STEMS, quick=True)
+    assert {score.song for score in scores.stems} == {"b"}
+    assert "holds bass, and so does bass.aiff" in scores.failures[0]
 
 
 # The command
