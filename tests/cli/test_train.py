@@ -72,9 +72,8 @@ def test_a_device_that_is_not_there_is_a_matter_of_usage(
 def test_says_how_much_of_the_time_was_computing(tmp_path: Path, waveunet: Command) -> None:
     ran = waveunet("train", write_recipe(tmp_path), "-o", tmp_path / "out", "-d", "cpu")
     assert ran.code == 0
-    assert re.search(
-        r"^\d+% of the steps' time was computing, the rest waiting for windows; 0 steps skipped$", ran.err, re.M
-    )
+    said = r"^\d+% of the steps' time was computing, the rest waiting for windows; 0 steps skipped$"
+    assert re.search(said, ran.err, re.MULTILINE)
     (entry,) = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     assert 0 <= entry["computing_share"] <= 1
 
