@@ -435,6 +435,17 @@ def test_evaluates_a_separator_on_its_own_stems(tmp_path: Path) -> None:
             evaluate([tmp_path / "set"], quick=True, **both)
 
 
+def test_a_stem_that_is_there_twice_fails_its_song_only(tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        write_estimates(tmp_path / "est" / name, write_song(tmp_path / "set" / name, seed))
+    write(tmp_path / "est" / "a" / "bass.aiff", np.zeros((4300, 1)))
+    for extra in (tmp_path / "set" / "b" / "._bass.wav", tmp_path / "est" / "b" / "._bass.wav"):
+        extra.write_bytes(b"\0")
+    found = evaluate([tmp_path / "set"], estimates=tmp_path / "est", stems=STEMS, quick=True)
+    assert {score.song for score in found.scores} == {"b"}
+    assert "holds bass, and so does bass.aiff" in found.failures[0]
+
+
 # The command
 
 

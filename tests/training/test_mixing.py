@@ -288,6 +288,20 @@ def test_reverberation_comes_after_the_sound() -> None:
     assert torch.equal(dry, click)
 
 
+def test_reverberation_decays_by_60_db_in_its_time() -> None:
+    """Levels of the tail's first and last tenth, of rooms whose tail fits: 54 dB apart, since each is a mean."""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        seconds = float(np.random.default_rng(seed).uniform(0.2, 2.0))
+        frames = 3 * RATE_HZ
+        response = torch.fft.irfft(augment.reverberation(rng, 1, frames, RATE_HZ) - 1, frames)[0]
+        start = int(torch.nonzero(response.abs() > 1e-3 * response.abs().max())[0])
+        tail = response[start : start + round(seconds * RATE_HZ)].square()
+        tenth = len(tail) // 10
+        decay_db = 10 * float(torch.log10(tail[:tenth].mean() / tail[-tenth:].mean()))
+        assert decay_db == pytest.approx(54, abs=4)
+
+
 def test_an_echo_returns_at_equal_times_and_decays() -> None:
     click = torch.zeros(1, 65_536)
     click[:, 100] = 1.0
@@ -348,3 +362,112 @@ def test_stretches_stay_within_the_factor(songs: Path) -> None:
     assert 1.7 < max(factors) <= 2.0
     settings = replace(PLAIN, stretch=1.0, stretch_factor=1.2)
     assert draw(mixer_of(Data(songs), settings=settings), 1).shape == draw(mixer_of(Data(songs)), 1).shape
+
+
+def test_mono_puts_all_sources_in_the_middle(songs: Path) -> None:
+    plain = draw(mixer_of(Data(songs)), 5)
+    x = draw(mixer_of(Data(songs), settings=replace(PLAIN, mono=1.0)), 5)
+    torch.testing.assert_close(x, plain.mean(1, keepdim=True).repeat(1, 2, 1))
+
+
+def test_mono_is_drawn_by_itself_so_that_old_recipes_keep_their_samples(songs: Path) -> None:
+    settings = Augmentation(remix=0.5, swap=0.5, speed=0.5, equalise=0.5, silence=0.3, limit=0.5, full_scale=False)
+    old, new = mixer_of(Data(songs), settings=settings), mixer_of(Data(songs), settings=replace(settings, mono=0.3))
+    pairs = [(draw(old, number), draw(new, number)) for number in range(30)]
+    changed = [not torch.equal(a, b) for a, b in pairs]
+    assert 3 <= sum(changed) <= 16
+    assert all(torch.equal(b[:, 0], b[:, 1]) == was for (_, b), was in zip(pairs, changed, strict=True))
+
+
+FOUR: WaveUNetConfig = replace(CONFIG, sources=("vocals", "drums", "bass", "other"), residual="other")
+
+
+def split_songs(root: Path) -> Path:
+    """Songs that know vocals and accompaniment only, as a teacher splits them."""
+    for i, name in enumerate("ab"):
+        for j, stem in enumerate(("vocals", "accompaniment")):
+            write_stem(root / name / f"{stem}.wav", seed=50 + 10 * i + j)
+    return root
+
+
+def four_stems(root: Path) -> Path:
+    for j, stem in enumerate(FOUR.sources):
+        write_stem(root / "whole" / f"{stem}.wav", seed=90 + j)
+    return root
+
+
+def mixer_of_four(*folders: Data, settings: Augmentation = PLAIN) -> Mixer:
+    pools = [Pool(find_tracks(d, FOUR.sources, sums=True)[0], d.weight, d.weights) for d in folders]
+    return Mixer(FOUR, pools, Reader(RATE_HZ, 2), settings, FRAMES, CONTEXT, 0)
+
+
+def test_a_song_that_knows_a_sum_puts_it_in_the_place_of_its_first_source(tmp_path: Path) -> None:
+    split, whole = split_songs(tmp_path / "split"), four_stems(tmp_path / "whole")
+    mixer = mixer_of_four(Data(split), Data(whole, weights={"song": 0.0}))
+    track = find_tracks(Data(split), ("vocals", "accompaniment"))[0][0]
+    known = Reader(RATE_HZ, 2).read(track, ("vocals", "accompaniment"), -CONTEXT, 4000 + 2 * CONTEXT).numpy()
+    met = 0
+    for number in range(10):
+        x, sums = mixer.draw(number)
+        assert sums is not None
+        assert sums.tolist() == [[1, 0, 0, 0], [0, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
+        assert not x[2:].any()
+        starts = [where(x[i].numpy(), known[i]) for i in range(2)]
+        assert starts[0] == starts[1]
+        met += starts[0] is not None
+    assert 0 < met < 10  # the other song, too
+
+
+def test_a_remix_of_songs_that_know_sums_takes_their_vocals_only(tmp_path: Path) -> None:
+    split, whole = split_songs(tmp_path / "split"), four_stems(tmp_path / "whole")
+    settings = replace(PLAIN, remix=1.0, silence=0.3, doubled=0.3, levels_db={"drums": -20.0})
+    mixer = mixer_of_four(Data(split), Data(whole, weights={"vocals": 0.0}), settings=settings)
+    for number in range(10):
+        x, sums = mixer.draw(number)
+        assert sums is None
+        assert sum(bool(source.any()) for source in x) >= 3
+    with pytest.raises(ConfigError, match="no folder has the source drums"):
+        mixer_of_four(Data(split))
+
+
+def test_windows_of_both_kinds_of_songs_share_a_batch(tmp_path: Path) -> None:
+    split, whole = split_songs(tmp_path / "split"), four_stems(tmp_path / "whole")
+    settings = replace(PLAIN, silence=0.5, silence_sources=("drums",), song_gains_db={"vocals": 2.0})
+    mixer = mixer_of_four(Data(split), Data(whole), settings=settings)
+    (x, sums), (y, none) = (
+        next(windows(mixer, range(8), 8, 1)),
+        next(windows(mixer_of_four(Data(whole)), range(2), 2, 1)),
+    )
+    assert (x.shape, y.shape, none) == ((8, 4, 2, FRAMES), (2, 4, 2, FRAMES), None)
+    assert sums is not None
+    assert {int(a.diagonal().sum()) for a in sums} == {2, 4}  # 4 for a song that knows all
+    for number in range(8):
+        drawn = mixer.draw(number)
+        assert torch.equal(x[number], drawn.sources)
+        assert torch.equal(sums[number], torch.eye(4) if drawn.sums is None else drawn.sums)
+
+
+def test_windows_are_drawn_while_the_caller_works(songs: Path) -> None:
+    """A whole batch and more is under way when one is handed out."""
+    mixer, started = mixer_of(Data(songs)), []
+    plain = mixer.draw
+    mixer.draw = lambda number: (started.append(number), plain(number))[1]  # type: ignore[method-assign]
+    batches = windows(mixer, range(100), 6, 2)
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    ahead = [len(started)]
+    assert started[:1] == [0]
+    assert 6 <= ahead[0] <= 6 + 6 + 2
+
+
+def test_windows_do_not_depend_on_how_many_threads_compute(songs: Path) -> None:
+    threads = []
+    mixer = mixer_of(Data(songs))
+    plain = mixer.draw
+    mixer.draw = lambda number: (threads.append(torch.get_num_threads()), plain(number))[1]  # type: ignore[method-assign]
+    torch.set_num_threads(2)
+    try:
+        list(windows(mixer, range(3), 1, 1))
+        assert (set(threads), torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(1)

@@ -6,7 +6,7 @@ learning, and what only concerns this machine may.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ MOST_NAMED = 3
 
 
 def description(recipe: Recipe, material: Material) -> dict[str, object]:
-    """The settings of a recipe that are not the defaults, by their full names, and the songs of each folder.
+    """The settings of a recipe by their full names, and the songs of each folder.
 
     Folders are described by their songs, not by their paths: a training may move to another machine.
     """
@@ -44,7 +44,9 @@ def changes(path: Path, before: Mapping[str, object] | None, now: Mapping[str, o
     """A line for each setting that changed and may. Raises CheckpointError, naming what changed and may not."""
     if before is None:
         return [f"{path}: does not say which recipe it was made with; going on with this one"]
-    changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    # Settings are compared where both know them: a newer version may have more of them, or fewer.
+    known = sorted({*(before.keys() & now.keys()), *(n for n in before.keys() | now.keys() if n.endswith(SONGS))})
+    changed = [name for name in known if before.get(name) != now.get(name)]
     refused = [_change(name, before.get(name), now.get(name)) for name in changed if name not in MAY_CHANGE]
     if refused:
         raise CheckpointError(
@@ -60,8 +62,7 @@ def _change(name: str, before: Any, now: Any) -> str:
         added, gone = ([song for song in a if song not in b] for a, b in ((is_now, was), (was, is_now)))
         named = [*(f"+ {song}" for song in added), *(f"− {song}" for song in gone)]
         return f"{name}: {', '.join(named[:MOST_NAMED]) or 'in another order'}{' …' * (len(named) > MOST_NAMED)}"
-    found = ("the default" if value is None else repr(value) for value in (now, before))
-    return f"{name} {' instead of '.join(found)}"
+    return f"{name} {now!r} instead of {before!r}"
 
 
 def _settings(instance: Any, place: str = "") -> Iterator[tuple[str, Any]]:
@@ -72,12 +73,8 @@ def _settings(instance: Any, place: str = "") -> Iterator[tuple[str, Any]]:
         elif isinstance(value, tuple) and value and is_dataclass(value[0]):
             for i, item in enumerate(value):
                 yield from _settings(item, f"{name}[{i}].")
-        elif not isinstance(value, Path) and value != _default(field):
+        elif not isinstance(value, Path):
             yield name, dict(value) if isinstance(value, Mapping) else value
-
-
-def _default(field: Field[Any]) -> Any:
-    return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
 def _base(model: str) -> str:
