@@ -4,8 +4,9 @@
                                .waveunet-KEY.lock       held while the song is being separated
                                .waveunet-KEY-*.part     unfinished files of whoever holds the lock
 
-KEY is a hash of the stems' names. A lock file outlives only a process that was killed; so parts that nobody finishes
-lie beside a lock file that nobody holds, and whoever takes the lock next removes them.
+KEY is a hash of the stems' names. A lock file outlives only a process that was killed, so unfinished files lie beside a
+lock file that nobody holds. Whoever takes the lock next removes them. On a storage without locks the lock file keeps
+nobody away; it is left behind by an upload that was broken off.
 """
 
 import contextlib
