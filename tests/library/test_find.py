@@ -4,7 +4,7 @@ import itertools
 import os
 import random
 import unicodedata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.library.find import find_songs, require_apart, require_distinct
 from waveunet_cli.library.manifest import SongOutputs
-from waveunet_cli.library.names import TEMPLATE, stem_paths
+from waveunet_cli.library.names import TEMPLATE, distinct_tracks, stem_paths
 from waveunet_cli.library.song import Song
 from waveunet_cli.library.storage import located
 
@@ -103,6 +103,11 @@ def test_a_file_named_twice_is_one_song(here):
     Path("link.wav").symlink_to("music/one.wav")
     for inputs in (["music", "music/one.wav"], ["music/one.wav", here / "music"], ["music", "link.wav"]):
         assert len(tracks(*inputs)) == 1
+
+
+def test_above_a_storage_there_are_no_more_names(here):
+    files = [PurePosixPath("bucket/01.wav"), Path("/x/bucket/01.wav")]
+    assert distinct_tracks(files, [None, None]) == ["bucket/01.wav", "x/bucket/01.wav"]
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 from batch_songs import contents, song
 from small_models import TINY, model_of, network_of
 from waveunet_cli.devices import choose_placement
-from waveunet_cli.errors import AudioReadError
+from waveunet_cli.errors import AudioReadError, AudioWriteError
 from waveunet_cli.events import Progress
-from waveunet_cli.library.manifest import SongOutputs
-from waveunet_cli.library.storage import BusyError
+from waveunet_cli.library.manifest import Request, SongOutputs
+from waveunet_cli.library.storage import BusyError, Disk, Located
 from waveunet_cli.networks.checkpoint import save_checkpoint
 from waveunet_cli.separator import Separator
 
@@ -86,6 +86,18 @@ def test_files_that_are_not_the_songs_stems_are_never_replaced(run, here):
         assert contents(here / "out") == before
     (here / "one").rename(here / "moved")
     assert "skipped" in run("moved/song.wav", "-o", "out").err
+
+
+def test_a_song_that_cannot_be_compared_is_taken_for_another(run, here):
+    run(song(here / "one.wav"), "-o", "out", "--filename", "{stem}.wav")
+
+    class Silent(Disk):
+        def glance(self, path):
+            raise PermissionError(f"{path}: no answer")
+
+    stems = SongOutputs({stem: Path(f"out/{stem}.wav") for stem in ("accompaniment", "vocals")})
+    with pytest.raises(AudioWriteError, match=r"one\.wav, not of two\.wav"):
+        stems.why_again(Located(Path("two.wav"), Silent()), Request("", {}))
 
 
 def test_a_song_that_changes_while_it_is_read(here, monkeypatch):
