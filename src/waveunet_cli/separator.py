@@ -38,7 +38,7 @@ class Separator:
     model            a model's name, the path of a checkpoint, a loaded Model, or a configuration (random weights)
     device           auto, cpu, cuda[:N] or mps
     precision        auto, float32, bfloat16 or float16, for the convolutions
-    segment_seconds  how much is computed at once; less needs less memory (default: 1.5 s on a CPU, 8 s on a GPU)
+    segment_seconds  how much is computed at once; less needs less memory (default: 3 s, 8 s on a GPU)
     stems            the stems to return, by default all the model has
     two_stems        instead: this stem and no_<stem>, the mixture minus it
     stereo           return two channels also for a mono mixture
@@ -218,5 +218,6 @@ def _require_audio(block: Audio, shape: str = "(frames, channels)") -> None:
         raise ConfigError(
             f"a mixture's samples are floats within ±1, found {block.dtype}; divide them by their full scale"
         )
-    if not np.isfinite(block).all():
+    parts = (block[start : start + BLOCK_FRAMES] for start in range(0, len(block), BLOCK_FRAMES))
+    if not all(np.isfinite(part).all() for part in parts):  # for all at once would take a quarter of the block again
         raise ConfigError("the mixture holds NaN or infinite samples; repair it first")

@@ -12,7 +12,7 @@ import click
 
 from waveunet_cli.audio import CONTAINERS
 from waveunet_cli.audio.sinks import explained
-from waveunet_cli.cli import EXIT_FAILED
+from waveunet_cli.cli import EXIT_FAILED, loading_torch
 from waveunet_cli.cli.options import device_option, name_option, offline_option, precision_option, registry_option
 from waveunet_cli.cli.voice import HumanVoice, JsonVoice
 from waveunet_cli.events import Event, Plan, Summary
@@ -177,7 +177,8 @@ def command(
         voice(event)
 
     def separator() -> "Separator":
-        from waveunet_cli.separator import Separator  # imports torch
+        with loading_torch():
+            from waveunet_cli.separator import Separator
 
         model = load_model(name, registry=registry, offline=offline, on_event=on_event, progress=not quiet)
         names = None if stems is None else [stem.strip() for stem in stems.split(",")]
