@@ -68,12 +68,12 @@ def _is_streamed(size_bytes: int) -> bool:
 
 
 def _chunks(file: BinaryIO, form: str, position: int, unit: int) -> Iterator[tuple[bytes, int, int]]:
-    """Name, position of the content and size of every chunk up to the first that is none.
+    """Name, position of the content and size of every chunk up to the first that is none, or lies beyond the file.
 
     Content fills up to a multiple of `unit` bytes.
     """
-    header_bytes = struct.calcsize(form)
-    while True:
+    header_bytes, file_bytes = struct.calcsize(form), file.seek(0, os.SEEK_END)
+    while position < file_bytes:  # a size may lead further than a position can be counted
         file.seek(position)
         header = file.read(header_bytes)
         if len(header) < header_bytes:
@@ -146,11 +146,11 @@ def _aiff(file: BinaryIO) -> Header:
 
 def _wave64(file: BinaryIO, file_bytes: int) -> Header:
     position = 40  # the GUIDs of riff and wave and the size between them
-    while True:
+    while position < file_bytes:  # a size may lead further than a position can be counted
         file.seek(position)
         header = file.read(24)
         if len(header) < 24:
-            return Header()
+            break
         size = int.from_bytes(header[16:], "little")  # with its own 24 bytes of header
         if header[:4] == b"data":
             if size > 24 and not _is_streamed(size):
@@ -159,6 +159,7 @@ def _wave64(file: BinaryIO, file_bytes: int) -> Header:
         if size < 24:
             return Header()
         position += -(-size // 8) * 8
+    return Header(end_bytes=max(position, file_bytes) + 24)  # of the chunk that is missing
 
 
 def _caf(file: BinaryIO, file_bytes: int) -> Header:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from waveunet_cli.audio.encode import EncoderFailedError, EncoderProcess, SndfileEncoder
 from waveunet_cli.audio.formats import CONTAINERS, OutputFormat
 from waveunet_cli.audio.layout import to_vorbis
-from waveunet_cli.audio.read import probe
+from waveunet_cli.audio.read import frames_of
 from waveunet_cli.audio.wav import WavWriter, write_all
 from waveunet_cli.errors import AudioReadError, AudioWriteError
 from waveunet_cli.files import to_disk
@@ -115,7 +115,7 @@ class Encoder:
                 self._put_comment()
             to_disk(self.temporary)
         try:
-            found_frames = probe(self.temporary).frames
+            found_frames = frames_of(self.temporary)
         except AudioReadError:
             found_frames = None
         if found_frames != self._frames:

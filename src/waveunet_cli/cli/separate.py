@@ -1,22 +1,18 @@
 """`waveunet separate`: songs and folders of songs become stems."""
 
-import json
-import os
 import signal
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from waveunet_cli.audio import CONTAINERS
-from waveunet_cli.audio.sinks import explained
 from waveunet_cli.cli import EXIT_FAILED, loading_torch
 from waveunet_cli.cli.options import device_option, name_option, offline_option, precision_option, registry_option
+from waveunet_cli.cli.report import require_replaceable, write_report
 from waveunet_cli.cli.voice import HumanVoice, JsonVoice
 from waveunet_cli.events import Event, Plan, Summary
-from waveunet_cli.files import whole_file
 from waveunet_cli.hub import load_model
 from waveunet_cli.library.batch import RayCluster, plan_songs, separate_songs
 from waveunet_cli.library.names import TEMPLATE
@@ -25,7 +21,8 @@ if TYPE_CHECKING:
     from waveunet_cli.separator import Separator
 
 DEFAULT_JOBS = 2
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+# The terminal that is closed, or the connection to it, is an interruption, too; Windows has no such signal.
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 @click.command()
@@ -165,8 +162,8 @@ def command(
     context.call_on_close(lambda: [signal.signal(*item) for item in before.items()])
     if stems is not None and two_stems is not None:
         raise click.UsageError("--stems and --two-stems exclude each other; give one of them.")
-    if report is not None and not (report.parent.is_dir() and os.access(report.parent, os.W_OK)):
-        raise click.UsageError(f"--report {report}: {report.parent} is no folder to write to; make it or name another.")
+    if report is not None:
+        require_replaceable(report)
     voice = JsonVoice(quiet) if progress_as == "json" else HumanVoice(quiet, verbose)
     context.call_on_close(voice.close)
     ends: list[Summary | Plan] = []
@@ -203,8 +200,7 @@ def command(
             )
     finally:
         if report is not None and ends:
-            with explained(report), whole_file(report) as temporary:
-                temporary.write_text(json.dumps(asdict(ends[-1]), indent=1) + "\n", encoding="utf-8")
+            write_report(report, ends[-1])
     if ends[-1].failed or (isinstance(ends[-1], Summary) and ends[-1].remaining):
         raise click.exceptions.Exit(EXIT_FAILED)
 
