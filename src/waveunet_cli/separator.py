@@ -5,8 +5,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +30,21 @@ from waveunet_cli.streaming.channels import ChannelLayout
 from waveunet_cli.streaming.engine import new_engine
 from waveunet_cli.streaming.song import BLOCK_FRAMES, Audio, Engine, SongStream, open_stream
 from waveunet_cli.streaming.stems import StemSelection
+from waveunet_cli.tables import check
 
 MAX_SEGMENT_SECONDS = 600
 MAX_CHANNELS = 64  # of an array; more are frames in the wrong place
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What a Separator is made with, as the command line would have checked it."""
+
+    device: str
+    precision: str
+    stems: tuple[str, ...] | None
+    two_stems: str | None
+    stereo: bool
 
 
 class Separator:
@@ -59,11 +74,15 @@ class Separator:
         stereo: bool = False,
         on_event: OnEvent = lambda event: None,
     ) -> None:
-        if segment_seconds is not None and not 0 < segment_seconds <= MAX_SEGMENT_SECONDS:
+        if segment_seconds is not None and not (
+            isinstance(segment_seconds, Real) and 0 < segment_seconds <= MAX_SEGMENT_SECONDS
+        ):
             raise ConfigError(
                 f"segment of {segment_seconds} s: must be longer than 0 and at most {MAX_SEGMENT_SECONDS} s; "
                 "leave it out for the default"
             )
+        names: Any = tuple(stems) if isinstance(stems, Sequence) and not isinstance(stems, str) else stems
+        check(_Options(device, precision, names, two_stems, stereo))
         self.placement = choose_placement(device, precision)
         dtype = str(self.placement.dtype).removeprefix("torch.")
         self.settings = {"two_stems": two_stems, "stereo": stereo, "precision": dtype}
@@ -159,12 +178,14 @@ class Separator:
         Raises AudioReadError, AudioWriteError, ConfigError for an output that cannot exist, and DeviceError if memory
         runs out. Waits for another process that is at work on the same stems.
         """
+        if track is not None and not isinstance(track, str):
+            raise ConfigError(f"track: found {track!r}; give a text")
         song = Song(Located(Path(path)), Path(path).stem if track is None else track)
-        target = Target(Located(Path(out)), filename, container, subtype, clip)
+        target = Target(Located(Path(out)), filename, container, subtype, clip, overwrite)
         require_distinct([song], [outputs_of(self, song, target)])
         ledger = Ledger([song], [], on_event)
         ledger.start(song)
-        done = separate_song(self, song, target, overwrite=overwrite, on_event=ledger.pass_on)
+        done = separate_song(self, song, target, on_event=ledger.pass_on)
         ledger.finish(song, done)
         return done
 

@@ -370,7 +370,9 @@ ALL = (
     torch_kind("torch, old", lambda: {"model_state_dict": state_of(PORT), "step": 3}, old=True),
     Kind(
         "torch, pickle",
-        lambda folder: torch.save(mss_state(MSSConfig(levels=2, filters=2, down_taps=5, up_taps=3)), folder / "model.pt"),
+        lambda folder: torch.save(
+            mss_state(MSSConfig(levels=2, filters=2, down_taps=5, up_taps=3)), folder / "model.pt"
+        ),
         spoil_pickle,
         lambda folder: convert(folder / "model.pt"),
     ),

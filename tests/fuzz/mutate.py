@@ -3,10 +3,12 @@
 import random
 import struct
 
-NUMBERS = [struct.pack(order + "Q", number) for order in "<>" for number in (0, 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)]
+NUMBERS = [
+    struct.pack(order + "Q", number) for order in "<>" for number in (0, 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
+]
 TOKENS = [
-    b"[", b"{", b'"', b"-", b"9" * 30, b"1e999", b"nan", b"inf", b"true", b"null", b"{}", b"[]", b"\x80" * 20, b"\\u001b",
-    b"\x1b[2J", b"\xff\xfe", b"= 0\n", b"= -1\n", b"../", b"\n",
+    b"[", b"{", b'"', b"-", b"9" * 30, b"1e999", b"nan", b"inf", b"true", b"null", b"{}", b"[]", b"\x80" * 20,
+    b"\\u001b", b"\x1b[2J", b"\xff\xfe", b"= 0\n", b"= -1\n", b"../", b"\n",
 ]  # fmt: skip
 NEAR_END_BYTES = 400
 

@@ -127,6 +127,7 @@ def _open_all(kind: Kind, source: Path, folder: Path, numbers: range, seed: int,
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)  # decoders complain there
     signal.signal(signal.SIGALRM, _too_long)
+    kind.open(source)  # loads what there is to load, and is fine
     for number in numbers:
         place = folder / f"mutant-{os.getpid()}"
         _mutate(kind, source, place, seed, number)

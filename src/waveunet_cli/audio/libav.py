@@ -199,8 +199,8 @@ class LibavSource:
                 self._silent_frames += self._gap_frames
                 self._decoded_frames += self._gap_frames
                 for start in range(0, self._gap_frames, _MOST_GAP_FRAMES):
-                    part = min(_MOST_GAP_FRAMES, self._gap_frames - start)
-                    yield np.zeros((part, len(self._speakers)), np.float32)
+                    frames = min(_MOST_GAP_FRAMES, self._gap_frames - start)
+                    yield np.zeros((frames, len(self._speakers)), np.float32)
             self._gap_frames = 0
             self._decoded_frames += len(block)
             yield block if self._order is None else block[:, self._order]

@@ -206,7 +206,7 @@ class _Links:
             self._waiting = [] if start is None else [_Part(start)]
         if not self._waiting:
             if self._has_no_end:
-                self._on_event(Note(f"{self._path}: ends without the mark of its end; compare its length, it may be cut"))
+                self._on_event(Note(f"{self._path}: lacks the mark of its end; compare its length, it may be cut"))
             self._has_no_end = False
             return False
         self.close()

@@ -5,17 +5,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from waveunet_cli import __version__
-from waveunet_cli.audio import Clip, require_legal
+from waveunet_cli.audio import Clip
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.events import INTERRUPTED, BatchStart, FileFailed, OnEvent, Plan, Summary
 from waveunet_cli.library.find import find_songs, require_apart, require_distinct
 from waveunet_cli.library.lanes import Lanes
 from waveunet_cli.library.ledger import Ledger
+from waveunet_cli.library.leftovers import remove_leftovers
 from waveunet_cli.library.manifest import Overwrite
-from waveunet_cli.library.names import TEMPLATE, stem_paths
+from waveunet_cli.library.names import TEMPLATE
 from waveunet_cli.library.plan import plan
 from waveunet_cli.library.song import Separated, Song, Target, outputs_of, separate_song
 from waveunet_cli.library.storage import Disk, Located, located
@@ -71,8 +72,10 @@ def separate_songs(
         raise ConfigError(f"jobs: found {jobs!r}; give a whole number from 1 to {MAX_JOBS}")
     if cluster is not None and find_spec("ray") is None:
         raise ConfigError("--engine ray needs Ray; install it with: pip install ray")
-    target = Target(located(out), filename, container, subtype, clip)
-    batch = _found(inputs, target, overwrite, disks_only=cluster is not None)
+    if type(strict) is not bool:
+        raise ConfigError(f"strict: found {strict!r}; give True or False")
+    target = Target(located(out), filename, container, subtype, clip, overwrite)
+    batch = _found(inputs, target, disks_only=cluster is not None)
     if not batch.songs:
         return Ledger([], batch.problems, on_event).summary()
     made = batch.checked(separator)
@@ -91,15 +94,16 @@ def separate_songs(
     ledger = Ledger(batch.songs, batch.problems, on_event, strict)
 
     def separate(song: Song, on_event: OnEvent) -> Separated:
-        return separate_song(made, song, target, overwrite=overwrite, wait=False, on_event=on_event)
+        return separate_song(made, song, target, wait=False, on_event=on_event)
 
+    remove_leftovers(target.out)
     try:
         if cluster is None:
             Lanes(separate, ledger, target.out, jobs, strict).run(batch.songs)
         else:
             from waveunet_cli.library.cluster import Cluster, Order
 
-            order = Order(Path.cwd(), target, overwrite, type(made), made.options, cluster.worker_cores)
+            order = Order(Path.cwd(), target, type(made), made.options, cluster.worker_cores)
             Cluster(cluster.address, made.model, order, ledger, strict).run(batch.songs)
     except KeyboardInterrupt:
         ledger.stopped = INTERRUPTED
@@ -124,11 +128,11 @@ def plan_songs(
 
     Changes nothing. Gives `on_event` a Planned for each song. Returns the Plan, or a Summary if there is no song.
     """
-    target = Target(located(out), filename, container, subtype, clip)
-    batch = _found(inputs, target, overwrite, disks_only=True)
+    target = Target(located(out), filename, container, subtype, clip, overwrite)
+    batch = _found(inputs, target, disks_only=True)
     if not batch.songs:
         return Ledger([], batch.problems, on_event).summary()
-    return plan(batch.songs, batch.problems, batch.checked(separator), target, overwrite, on_event)
+    return plan(batch.songs, batch.problems, batch.checked(separator), target, on_event)
 
 
 @dataclass(frozen=True)
@@ -149,13 +153,8 @@ class _Batch:
         return made
 
 
-def _found(inputs: Iterable[PathOrAddress], target: Target, overwrite: Overwrite, disks_only: bool) -> _Batch:
-    """Check the settings, then find the songs."""
-    for name, value, legal in (("overwrite", overwrite, get_args(Overwrite)), ("clip", target.clip, get_args(Clip))):
-        if value not in legal:
-            raise ConfigError(f"{name}: found {value!r}; choose one of {', '.join(legal)}")
-    require_legal(target.container, target.subtype)
-    stem_paths(target.out.path, target.filename, "model", "track", ["stem"], target.container)  # refuses a bad template
+def _found(inputs: Iterable[PathOrAddress], target: Target, disks_only: bool) -> _Batch:
+    """Find the songs."""
     given = [located(one) for one in ([inputs] if isinstance(inputs, str | os.PathLike) else inputs)]
     for one in [*given, target.out] if disks_only else ():
         if not isinstance(one.storage, Disk):

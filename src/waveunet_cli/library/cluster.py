@@ -25,9 +25,9 @@ from waveunet_cli.errors import DeviceError, WaveUNetError
 from waveunet_cli.events import Event, Note, Progress
 from waveunet_cli.library.lanes import Space, StoppedError, Waiting, errno_of, persistently
 from waveunet_cli.library.ledger import Ledger
-from waveunet_cli.library.manifest import Overwrite
 from waveunet_cli.library.song import Separated, Song, Target, separate_song
 from waveunet_cli.networks.family import Model
+from waveunet_cli.text import one_line
 
 if TYPE_CHECKING:
     from waveunet_cli.separator import Separator
@@ -42,7 +42,6 @@ class Order:
 
     folder: Path
     target: Target
-    overwrite: Overwrite
     separator_class: "type[Separator]"
     options: Mapping[str, Any]
     cores: int
@@ -81,9 +80,7 @@ class Worker:
         self._notes.clear()
 
         def attempt() -> Separated:
-            return separate_song(
-                separator, song, self._order.target, overwrite=self._order.overwrite, on_event=self._on_event
-            )
+            return separate_song(separator, song, self._order.target, on_event=self._on_event)
 
         try:
             return Outcome(persistently(attempt, self._on_event, self._stop), notes=tuple(self._notes))
@@ -189,6 +186,8 @@ class Cluster:
             outcome = Outcome(
                 None, DeviceError(f"{song.name}: its worker died {DEATHS + 1} times; see whether the nodes have memory")
             )
+        except ray.exceptions.RayError as failure:
+            outcome = Outcome(None, DeviceError(f"{song.name}: its worker failed ({one_line(failure)}); see the nodes"))
         if outcome is None:
             return
         for note in outcome.notes:

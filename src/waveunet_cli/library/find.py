@@ -34,7 +34,7 @@ def find_songs(inputs: Iterable[Located], out: Located) -> tuple[list[Song], lis
                 roots.setdefault(given, None)
             else:
                 problems.append(AudioReadError(f"{given.name}: no such file or folder; check the {_kind(given)}"))
-        except OSError as error:
+        except Exception as error:  # of a storage, whose errors nobody lists
             reason = f"cannot be listed ({one_line(error)}); check the {_kind(given)}"
             problems.append(AudioReadError(f"{given.name}: {reason}"))
     chosen: dict[str, Located] = {}  # the same file by two names is one song, by the first of them

@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 from typing import Literal
@@ -25,7 +25,9 @@ from waveunet_cli import __version__
 from waveunet_cli.audio import WriteReport
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.errors import AudioWriteError
-from waveunet_cli.library.storage import HERE, FileMark, Located
+from waveunet_cli.library.storage import HERE, BusyError, FileMark, Located
+from waveunet_cli.tables import MOST_BYTES
+from waveunet_cli.text import in_line
 
 FORMAT = 1
 REMEDY = "choose another --out or --filename, or replace it with --overwrite always"
@@ -87,7 +89,7 @@ def _require_same_song(manifest: Manifest, source: Located, stem: str) -> None:
         return
     except OSError:  # nobody can tell
         pass
-    raise AudioWriteError(f"{stem}: is a stem of {manifest.input}, not of {source.name}; {REMEDY}")
+    raise AudioWriteError(f"{stem}: is a stem of {in_line(manifest.input)}, not of {source.name}; {REMEDY}")
 
 
 class SongOutputs:
@@ -180,7 +182,10 @@ class SongOutputs:
 
     def _text(self, path: PurePath) -> str:
         with self.storage.open(path) as file:
-            return file.read().decode()
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ValueError("too large for a manifest")
+        return data.decode()
 
     def _read(self) -> Manifest:
         manifest = parse_manifest(self._text(self.manifest))
@@ -228,16 +233,22 @@ class SongOutputs:
             return self.storage.is_there(self.lock)
 
     @contextlib.contextmanager
-    def claim(self, wait: bool = True) -> Iterator[None]:
+    def claim(self, wait: bool = True, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Hold the song's lock; what a killed process left unfinished is removed first.
 
-        Raises BusyError if another process holds it and `wait` is false, AudioWriteError if the folder cannot be
-        written.
+        If another process holds it, `waiting` is called before it is waited for. Raises BusyError if `wait` is false
+        then, AudioWriteError if the folder cannot be written.
         """
         with contextlib.ExitStack() as stack:
             with explained(self.name):
                 abandoned = self.was_abandoned
-                stack.enter_context(self.storage.claimed(self.lock, wait))
+                try:
+                    stack.enter_context(self.storage.claimed(self.lock, wait=False))
+                except BusyError:
+                    if not wait:
+                        raise
+                    waiting()
+                    stack.enter_context(self.storage.claimed(self.lock, wait=True))
                 if abandoned:
                     self._remove_parts()
             yield

@@ -14,8 +14,7 @@ from waveunet_cli.audio.formats import SUBTYPE_BITS
 from waveunet_cli.errors import WaveUNetError
 from waveunet_cli.events import FileFailed, OnEvent, Plan, Planned
 from waveunet_cli.files import existing
-from waveunet_cli.library.manifest import Overwrite
-from waveunet_cli.library.song import Song, Target, outputs_of, request_of
+from waveunet_cli.library.song import Song, Target, as_its_failure, outputs_of, request_of
 
 if TYPE_CHECKING:
     from waveunet_cli.separator import Separator
@@ -29,7 +28,6 @@ def plan(
     problems: Sequence[FileFailed],
     separator: "Separator",
     target: Target,
-    overwrite: Overwrite,
     on_event: OnEvent,
 ) -> Plan:
     """Look at every song without separating it, and change nothing; Planned or FileFailed of each, then the Plan."""
@@ -40,11 +38,12 @@ def plan(
     seconds = 0.0
     for song in songs:
         try:
-            outputs = outputs_of(separator, song, target)
-            why = outputs.why_again(song.file, request_of(separator, target), overwrite, remember=False)
-            info = probe(Path(song.file.path))
-            channels = separator.channels(info.channels)
-            output = choose_output(replace(info, channels=channels), target.container, target.subtype)
+            with as_its_failure(song):
+                outputs = outputs_of(separator, song, target)
+                why = outputs.why_again(song.file, request_of(separator, target), target.overwrite, remember=False)
+                info = probe(Path(song.file.path))
+                channels = separator.channels(info.channels)
+                output = choose_output(replace(info, channels=channels), target.container, target.subtype)
         except WaveUNetError as error:
             failed.append(FileFailed(song.name, song.track, type(error).__name__, str(error)))
             on_event(failed[-1])

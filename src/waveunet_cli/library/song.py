@@ -2,8 +2,9 @@
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,15 +12,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from waveunet_cli.audio import AudioInfo, AudioReader, Clip, StemWriter, choose_output
+from waveunet_cli.audio import AudioInfo, AudioReader, Clip, StemWriter, choose_output, require_legal
 from waveunet_cli.audio.read import reading_explained
 from waveunet_cli.audio.sinks import explained
-from waveunet_cli.errors import AudioReadError, AudioWriteError
-from waveunet_cli.events import OnEvent, Progress
+from waveunet_cli.errors import AudioReadError, AudioWriteError, WaveUNetError
+from waveunet_cli.events import Event, Note, OnEvent, Progress
 from waveunet_cli.files import existing
 from waveunet_cli.library.manifest import Overwrite, Request, SongOutputs
 from waveunet_cli.library.names import TEMPLATE, stem_paths
-from waveunet_cli.library.storage import FileMark, Glance, Located
+from waveunet_cli.library.storage import BusyError, FileMark, Glance, Located
+from waveunet_cli.tables import check
+from waveunet_cli.text import one_line
 
 if TYPE_CHECKING:
     from waveunet_cli.separator import Separator
@@ -62,13 +65,22 @@ class Song:
 
 @dataclass(frozen=True)
 class Target:
-    """Where stems go and as what; see `Separator.separate_file`."""
+    """Where stems go and as what, and which stems are done again; see `Separator.separate_file`.
+
+    Raises ConfigError for settings that cannot be.
+    """
 
     out: Located
     filename: str = TEMPLATE
     container: str = "wav"
     subtype: str | None = None
     clip: Clip = "rescale"
+    overwrite: Overwrite = "changed"
+
+    def __post_init__(self) -> None:
+        check(self)
+        require_legal(self.container, self.subtype)
+        stem_paths(self.out.path, self.filename, "model", "track", ["stem"], self.container)  # refuses a bad template
 
 
 @dataclass(frozen=True)
@@ -99,14 +111,51 @@ def separate_song(
     song: Song,
     target: Target,
     *,
-    overwrite: Overwrite = "changed",
     wait: bool = True,
     on_event: OnEvent = lambda event: None,
 ) -> Separated:
     """As `Separator.separate_file`; raises BusyError where it may not wait for another process at work on the song.
 
-    May be called from several threads: reading and writing of one song then overlap with computing another.
+    May be called from several threads: reading and writing of one song then overlap with computing another. All that
+    goes wrong is a WaveUNetError, except what `on_event` raises.
     """
+
+    def tell(event: Event) -> None:
+        try:
+            on_event(event)
+        except Exception as error:
+            raise _TellingFailedError(error) from error
+
+    try:
+        with as_its_failure(song):
+            return _separate_song(separator, song, target, wait, tell)
+    except _TellingFailedError as failed:
+        raise failed.error from None
+
+
+class _TellingFailedError(BaseException):
+    """What a callback raised, on its way through everything."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextmanager
+def as_its_failure(song: Song) -> Iterator[None]:
+    """Whatever a reader, a network, an encoder or a manifest raises is a failure of this song, and of no other."""
+    try:
+        yield
+    except (WaveUNetError, BusyError):
+        raise
+    except Exception as error:
+        raise WaveUNetError(
+            f"{song.name}: failed for a reason that nobody foresaw ({type(error).__name__}: {one_line(error)}); see "
+            "whether the file plays, and report this"
+        ) from error
+
+
+def _separate_song(separator: "Separator", song: Song, target: Target, wait: bool, on_event: OnEvent) -> Separated:
     outputs = outputs_of(separator, song, target)
     done = Separated(
         Path(song.file.path),
@@ -116,7 +165,10 @@ def separate_song(
     request = request_of(separator, target)
 
     def is_done() -> bool:
-        return outputs.why_again(song.file, request, overwrite) is None
+        return outputs.why_again(song.file, request, target.overwrite) is None
+
+    def waiting() -> None:
+        on_event(Note(f"{song.name}: another process is separating it; waiting for that"))
 
     if is_done() and not outputs.was_abandoned:
         return replace(done, skipped=True)
@@ -127,7 +179,7 @@ def separate_song(
         output = choose_output(replace(info, channels=channels), target.container, target.subtype)
         with explained(outputs.name):
             _check_space(target.out, info, channels, len(outputs.paths))
-        with outputs.claim(wait), separator.memory_explained(path):
+        with outputs.claim(wait, waiting), separator.memory_explained(path):
             if is_done():  # by now, by another process
                 return replace(done, skipped=True)
             rate_hz = info.sample_rate_hz

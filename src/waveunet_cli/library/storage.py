@@ -1,6 +1,7 @@
 """Where songs and stems lie: on a disk of this machine (here), or at an address that fsspec knows (remote.py)."""
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -106,6 +107,8 @@ class Disk:
         return Glance(status.st_size, status.st_mtime_ns)
 
     def open(self, path: PurePath) -> AbstractContextManager[BufferedIOBase]:
+        if not Path(path).is_file() and self.is_there(path):  # a pipe would be waited for
+            raise OSError(errno.EINVAL, "is no regular file", str(path))
         return Path(path).open("rb")
 
     def write_text(self, path: PurePath, text: str, part: PurePath) -> None:

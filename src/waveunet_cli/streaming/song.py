@@ -82,7 +82,10 @@ class SongStream:
         device: torch.device,
         block_frames: int = BLOCK_FRAMES,
     ) -> None:
-        """The stages, which `block_frames` of the file pass at once. `network` takes `layout.groups` signals on `device`; with `treble` it must be a MaskedStream."""
+        """The stages, which `block_frames` of the file pass at once.
+
+        `network` takes `layout.groups` signals on `device`; with `treble` it must be a MaskedStream.
+        """
         self._layout = layout
         self._down = down
         self._network = network

@@ -1,0 +1,57 @@
+"""What a killed process left unfinished below an output folder, whatever names and format it was asked for."""
+
+import contextlib
+import re
+from collections import defaultdict
+from itertools import islice
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from waveunet_cli.library.storage import Disk, Located
+
+_PART = re.compile(r"\.waveunet-([0-9a-f]{12})-[0-9a-f]{12}\.part")
+_LOCK = re.compile(r"\.waveunet-([0-9a-f]{12})\.lock")
+MOST_FOLDERS = 100_000  # that are looked into; more would keep the songs waiting
+
+
+def remove_leftovers(out: Located) -> None:
+    """Remove the unfinished files of processes that were killed; those of a process at work have a lock that is held.
+
+    A lock file stays where it may be all that tells whose finished stems lie beside it. A storage without locks does
+    not tell who is at work: there nothing is removed.
+    """
+    if not isinstance(out.storage, Disk):
+        return
+    parts: defaultdict[str, list[Path]] = defaultdict(list)
+    locks: dict[str, Path] = {}
+    for listing in islice(out.storage.walk(out.path, lambda folder: True), MOST_FOLDERS):
+        for name in listing.sizes:
+            if found := _PART.fullmatch(name):
+                parts[found[1]].append(Path(listing.folder, name))
+            elif found := _LOCK.fullmatch(name):
+                locks[found[1]] = Path(listing.folder, name)
+    for key in parts.keys() & locks.keys():
+        with contextlib.suppress(OSError):  # a folder that may not be written keeps what it has
+            _remove(parts[key], locks[key], Path(out.path))
+
+
+def _remove(parts: list[Path], path: Path, out: Path) -> None:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return
+    try:
+        was_finished = not any(part.exists() for part in parts)  # meanwhile
+        for part in parts:
+            part.unlink(missing_ok=True)
+        if was_finished or [file.name for file in path.parent.iterdir()] == [path.name]:
+            path.unlink(missing_ok=True)
+    finally:
+        lock.release()
+    for folder in sorted(
+        {above for part in [path, *parts] for above in part.parents if out in above.parents}, reverse=True
+    ):
+        with contextlib.suppress(OSError):  # it is not empty
+            folder.rmdir()
