@@ -59,6 +59,7 @@ def fuzz(kind: Kind, mutants: int, seed: int, folder: Path, keep: Path | None = 
     source = folder / "source"
     source.mkdir()
     kind.make(source)
+    kind.open(source)  # it is fine, and what there is to load is loaded before processes are made
     number = 0
     while number < mutants:
         number = _in_a_process(kind, source, folder, range(number, mutants), seed, outcome, keep)
@@ -127,7 +128,6 @@ def _open_all(kind: Kind, source: Path, folder: Path, numbers: range, seed: int,
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)  # decoders complain there
     signal.signal(signal.SIGALRM, _too_long)
-    kind.open(source)  # loads what there is to load, and is fine
     for number in numbers:
         place = folder / f"mutant-{os.getpid()}"
         _mutate(kind, source, place, seed, number)

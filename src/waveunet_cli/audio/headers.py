@@ -31,12 +31,14 @@ class Header:
     is_for_ffmpeg: whether libsndfile would open it and read it wrongly: MP3 in WAV, whose length no header of WAV
         knows; an order of channels in CAF and AIFF; 8SVX, whose pad byte it takes for a sample; more than 32 bits
         can count, of which it takes what they can
+    is_cut: whether the file ends before its samples begin
     """
 
     end_bytes: int | None = None
     repairs: Mapping[int, bytes] = field(default_factory=dict)
     channel_mask: int = 0
     is_for_ffmpeg: bool = False
+    is_cut: bool = False
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -100,8 +102,9 @@ def _riff(file: BinaryIO, file_bytes: int, byteorder: str) -> Header:
     form = "<4sI" if byteorder == "little" else ">4sI"
     tag = mask = 0
     size_64: int | None = None
-    size_64_at = 0
+    size_64_at, end = 0, 12
     for name, start, size in _chunks(file, form, 12, 2):
+        end = start + size
         if name == b"ds64":
             _, size_64 = struct.unpack("<QQ", file.read(16).ljust(16, b"\0"))
             size_64_at = start
@@ -113,7 +116,8 @@ def _riff(file: BinaryIO, file_bytes: int, byteorder: str) -> Header:
             end_bytes, repairs = _riff_end(file, file_bytes, form, start, size, size_64, size_64_at)
             is_long = end_bytes is None and size_64 is None and file_bytes - start >= 1 << 32
             return Header(end_bytes, repairs, mask, is_for_ffmpeg=tag in _MPEG_TAGS or is_long)
-    return Header(channel_mask=mask, is_for_ffmpeg=tag in _MPEG_TAGS)
+    # without room for another chunk; where there is, it has no name
+    return Header(channel_mask=mask, is_for_ffmpeg=tag in _MPEG_TAGS, is_cut=end > file_bytes - 8)
 
 
 def _riff_end(
@@ -159,7 +163,7 @@ def _wave64(file: BinaryIO, file_bytes: int) -> Header:
         if size < 24:
             return Header()
         position += -(-size // 8) * 8
-    return Header(end_bytes=max(position, file_bytes) + 24)  # of the chunk that is missing
+    return Header(is_cut=True)
 
 
 def _caf(file: BinaryIO, file_bytes: int) -> Header:

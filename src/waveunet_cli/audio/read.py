@@ -251,6 +251,8 @@ def _parts(path: Path) -> list[_Part]:
         raise AudioReadError(
             f"{path}: truncated: its header says {header.end_bytes} bytes, {file_bytes} found; copy the file again"
         )
+    if header.is_cut:
+        raise AudioReadError(f"{path}: truncated: ends before its samples begin; copy the file again")
     if header.is_for_ffmpeg:
         return [_Part(0, None, False, header)]
     return [_Part(header=header)]

@@ -9,7 +9,7 @@ from importlib import import_module
 import click
 
 import waveunet_cli
-from waveunet_cli.cli.terminal import say_failed
+from waveunet_cli.cli.terminal import say, say_failed
 from waveunet_cli.errors import ConfigError, DeviceError, ModelNotFoundError, WaveUNetError
 
 COMMANDS = {
@@ -77,6 +77,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         say_failed(error)
         code = EXIT_FAILED
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted; no half-written file is left.", err=True)
+        say("Interrupted; no half-written file is left.", err=True)
         code = EXIT_INTERRUPTED
     sys.exit(code)

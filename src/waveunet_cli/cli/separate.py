@@ -9,6 +9,7 @@ import click
 
 from waveunet_cli.audio import CONTAINERS
 from waveunet_cli.cli import EXIT_FAILED, loading_torch
+from waveunet_cli.cli.interrupts import interrupts
 from waveunet_cli.cli.options import device_option, name_option, offline_option, precision_option, registry_option
 from waveunet_cli.cli.report import require_replaceable, write_report
 from waveunet_cli.cli.voice import HumanVoice, JsonVoice
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from waveunet_cli.separator import Separator
 
 DEFAULT_JOBS = 2
-# The terminal that is closed, or the connection to it, is an interruption, too; Windows has no such signal.
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 @click.command()
@@ -157,7 +156,7 @@ def command(
     interrupted, give it again: it separates what is missing. Exit codes: 0, every song is done; 1, some songs failed
     and are named at the end; 2, the command or an option is wrong; 130, it was interrupted.
     """
-    before = {number: signal.signal(number, _interrupt) for number in INTERRUPTS}
+    before = {number: signal.signal(number, _interrupt) for number in interrupts()}
     context = click.get_current_context()
     context.call_on_close(lambda: [signal.signal(*item) for item in before.items()])
     if stems is not None and two_stems is not None:
@@ -206,6 +205,6 @@ def command(
 
 
 def _interrupt(number: int, frame: object) -> None:
-    for each in INTERRUPTS:
+    for each in interrupts():
         signal.signal(each, signal.SIG_IGN)  # cleaning up takes a moment; a second Ctrl-C must not cut it short
     raise KeyboardInterrupt
