@@ -1,5 +1,6 @@
 """Songs that are cut off, lie about themselves, or are nothing that a song is."""
 
+import os
 import struct
 from pathlib import Path
 
@@ -23,6 +24,18 @@ def heard(path):
         return sum(map(len, reader.blocks())), [note.text for note in notes]
 
 
+def heard_or_refused(path):
+    """The same; None instead of the frames if the file is refused, on one line."""
+    notes = []
+    try:
+        with AudioReader(path, notes.append) as reader:
+            return sum(map(len, reader.blocks())), notes
+    except AudioReadError as refused:
+        message = str(refused)
+    assert message.isprintable()
+    return None, notes
+
+
 def written(path, rate=44_100, channels=2, frames=FRAMES):
     kind = path.suffix[1:]
     subtype = COUNTED.get(kind) or {"ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}[kind]
@@ -38,11 +51,8 @@ def test_a_song_that_was_cut_anywhere_is_never_silently_shorter(kind, tmp_path):
     path = tmp_path / f"cut.{kind}"
     for end in [*range(1, 140), *np.linspace(140, len(data) - 1, 60).astype(int)]:
         path.write_bytes(data[:end])
-        try:
-            found, notes = heard(path)
-        except AudioReadError as error:
-            assert str(error).isprintable()
-        else:
+        found, notes = heard_or_refused(path)
+        if found is not None:
             assert notes or found >= frames - tolerance, f"{found} of {frames} frames from {end} of {len(data)} bytes"
 
 
@@ -88,10 +98,7 @@ def test_sizes_that_lead_nowhere_are_refused_or_taken_for_unknown(kind, number, 
         for at in range(4, min(len(data), 120), 2):
             path = tmp_path / f"b.{kind}"
             path.write_bytes(patched(data, (at, size)))
-            try:
-                heard(path)
-            except AudioReadError as error:
-                assert str(error).isprintable()
+            heard_or_refused(path)
 
 
 @pytest.mark.parametrize(
@@ -130,23 +137,17 @@ def test_a_packet_that_claims_to_last_for_days_becomes_a_short_silence(tmp_path)
     longest = data[: at + 8] + struct.pack(">I", 2**31 - 1) + data[at + 12 :]
     middle = data.index(b"mdat") + 4 + 5000
     path.write_bytes(patched(longest, (middle, b"\xff" * 3000)))
-    try:
-        frames, _ = heard(path)
-    except AudioReadError as error:
-        assert str(error).isprintable()
-    else:
-        assert frames < 60_000 * 8
+    frames, _ = heard_or_refused(path)
+    assert frames is None or frames < 60_000 * 8
 
 
 def test_names_that_are_no_utf8_are_read(tmp_path):
-    import os
-
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe"))
     folder.mkdir()
     for kind in ("wav", "ogg", "mp3", "flac"):
         whole = written(tmp_path / f"a.{kind}")
-        os.rename(whole, folder / f"a.{kind}")
+        whole.rename(folder / f"a.{kind}")
         assert heard(folder / f"a.{kind}")[0] >= FRAMES
     m4a = encode(tmp_path / "a.m4a", music(FRAMES), "aac", None, 44_100, LAYOUTS[2])
-    os.rename(m4a, folder / "a.m4a")
+    m4a.rename(folder / "a.m4a")
     assert heard(folder / "a.m4a")[0] >= FRAMES

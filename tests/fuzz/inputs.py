@@ -47,7 +47,8 @@ BUNDLE = WaveUNetConfig(levels=2, filters=2, channels=2, padding="valid", upsamp
 RECIPES = Path(__file__).parents[2] / "recipes"
 NASTY = [
     *(0, -1, 1, 2, 3, 5, 15, 16, 17, 31, 255, 1023, 4096, 16_384, 1 << 22, 10**9, 2**63, -(2**63), 10**40, 1.5, 1e300),
-    *(float("nan"), float("inf"), True, None, "x", "\x1b[2J\n", "same", "valid", "masked", "direct", "linear", "learned", [], {}),
+    *(float("nan"), float("inf"), True, None, "x", "\x1b[2J\n", "same", "valid", "masked", "direct", "linear"),
+    *("learned", [], {}),
     *([1, 2], ["a", "b"], ["a"] * 3, [8] * 16, [16_384] * 16, [32] * 16, {"a": -1}),
 ]  # fmt: skip
 

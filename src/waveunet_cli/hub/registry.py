@@ -64,8 +64,8 @@ def folder_cards(folder: Path) -> Cards:
 def registry_cards(registry: str | None, cache: Cache, downloader: Downloader) -> Cards:
     """The cards of the user's registry: `registry`, else WAVEUNET_MODELS, else none.
 
-    A card with the name of a shipped model is among the bad ones. Raises ConfigError for a registry that is no folder or
-    has no readable index, DownloadError for one out of reach.
+    A card with the name of a shipped model is among the bad ones. Raises ConfigError for a registry that is no folder
+    or has no readable index, DownloadError for one out of reach.
     """
     where = registry or os.environ.get("WAVEUNET_MODELS")
     if not where:

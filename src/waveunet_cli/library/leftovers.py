@@ -23,17 +23,24 @@ def remove_leftovers(out: Located) -> None:
     """
     if not isinstance(out.storage, Disk):
         return
-    parts: defaultdict[str, list[Path]] = defaultdict(list)
-    locks: dict[str, Path] = {}
+    parts: list[tuple[str, Path]] = []
+    locks: defaultdict[str, list[Path]] = defaultdict(list)
     for listing in islice(out.storage.walk(out.path, lambda folder: True), MOST_FOLDERS):
         for name in listing.sizes:
             if found := _PART.fullmatch(name):
-                parts[found[1]].append(Path(listing.folder, name))
+                parts.append((found[1], Path(listing.folder, name)))
             elif found := _LOCK.fullmatch(name):
-                locks[found[1]] = Path(listing.folder, name)
-    for key in parts.keys() & locks.keys():
+                locks[found[1]].append(Path(listing.folder, name))
+    held: defaultdict[Path, list[Path]] = defaultdict(list)  # lock: the unfinished files of whoever holds it
+    for key, part in parts:
+        # Songs whose stems have the same names, each in a folder of its own, have the same key, and the lock beside
+        # the stems. Otherwise stems lie in several folders, and the lock in one of them.
+        beside = [lock for lock in locks[key] if lock.parent == part.parent] or locks[key]
+        if len(beside) == 1:
+            held[beside[0]].append(part)
+    for lock, own in held.items():
         with contextlib.suppress(OSError):  # a folder that may not be written keeps what it has
-            _remove(parts[key], locks[key], Path(out.path))
+            _remove(own, lock, Path(out.path))
 
 
 def _remove(parts: list[Path], path: Path, out: Path) -> None:
@@ -50,8 +57,7 @@ def _remove(parts: list[Path], path: Path, out: Path) -> None:
             path.unlink(missing_ok=True)
     finally:
         lock.release()
-    for folder in sorted(
-        {above for part in [path, *parts] for above in part.parents if out in above.parents}, reverse=True
-    ):
+    below = {folder for file in [path, *parts] for folder in file.parents if out in folder.parents}
+    for folder in sorted(below, reverse=True):  # the deepest first
         with contextlib.suppress(OSError):  # it is not empty
             folder.rmdir()

@@ -109,6 +109,7 @@ class SongOutputs:
         self.key = hashlib.sha256("\0".join(self._relative.values()).encode(errors="surrogateescape")).hexdigest()[:12]
         self.manifest = self._folder / f".waveunet-{self.key}.json"
         self.lock = self._folder / f".waveunet-{self.key}.lock"
+        self._are_landing = False
 
     def why_again(
         self, source: Located, request: Request, overwrite: Overwrite = "changed", remember: bool = True
@@ -203,6 +204,16 @@ class SongOutputs:
         part = self._folder / f".waveunet-{self.key}-{uuid.uuid4().hex[:12]}.part"
         self.storage.write_text(self.manifest, manifest_text(manifest), part)
 
+    def land(self) -> None:
+        """From now on the stems come to their places, until `finish`."""
+        self._are_landing = True
+
+    def _are_without_manifest(self) -> bool:
+        try:
+            return self._are_landing and bool(self._taken()) and not self.storage.is_there(self.manifest)
+        except OSError:  # nobody can tell
+            return self._are_landing
+
     def finish(
         self, source: Located, mark: FileMark, model: str, request: Request, sample_rate_hz: int, report: WriteReport
     ) -> None:
@@ -225,6 +236,7 @@ class SongOutputs:
                     stems={stem: FileMark.of(self._located(stem)) for stem in self.paths},
                 )
             )
+        self._are_landing = False
 
     @property
     def was_abandoned(self) -> bool:
@@ -243,12 +255,12 @@ class SongOutputs:
             with explained(self.name):
                 abandoned = self.was_abandoned
                 try:
-                    stack.enter_context(self.storage.claimed(self.lock, wait=False))
+                    stack.enter_context(self.storage.claimed(self.lock, False, self._are_without_manifest))
                 except BusyError:
                     if not wait:
                         raise
                     waiting()
-                    stack.enter_context(self.storage.claimed(self.lock, wait=True))
+                    stack.enter_context(self.storage.claimed(self.lock, True, self._are_without_manifest))
                 if abandoned:
                     self._remove_parts()
             yield

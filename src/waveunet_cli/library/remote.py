@@ -116,7 +116,7 @@ class Remote:
                 yield local
 
     @contextmanager
-    def claimed(self, lock: PurePath, wait: bool) -> Iterator[None]:
+    def claimed(self, lock: PurePath, wait: bool, keep: Callable[[], bool] = lambda: False) -> Iterator[None]:
         yield
         with contextlib.suppress(OSError):  # the next run of the batch removes it
             self.remove(lock)

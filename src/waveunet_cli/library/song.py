@@ -192,6 +192,7 @@ def _separate_song(separator: "Separator", song: Song, target: Target, wait: boo
                     after = song.file.glance()
                 if after != before:
                     raise AudioReadError(f"{song.name}: was changed while it was read; separate it again")
+                outputs.land()
                 report = writer.commit()
             outputs.finish(song.file, FileMark(*after, sha256), separator.model.name, request, rate_hz, report)
     return replace(

@@ -18,6 +18,9 @@ from waveunet_cli.errors import ConfigError
 from waveunet_cli.files import whole_file
 
 
+MOST_MISSES = 20  # times that a lock's folder may vanish between making it and making the lock
+
+
 class BusyError(Exception):
     """Another process holds a lock."""
 
@@ -71,8 +74,8 @@ class Storage(Protocol):
     def as_file(self, path: PurePath) -> AbstractContextManager[Path]:
         """The file as a path of this machine, to read from. May raise AudioReadError."""
 
-    def claimed(self, lock: PurePath, wait: bool) -> AbstractContextManager[None]:
-        """Hold a lock, whose file is left behind only if stems may be there without a manifest.
+    def claimed(self, lock: PurePath, wait: bool, keep: Callable[[], bool]) -> AbstractContextManager[None]:
+        """Hold a lock, whose file is left behind only if stems may be there without a manifest, as `keep` says.
 
         Raises BusyError if another process holds it and `wait` is false. A storage without locks keeps nobody away.
         """
@@ -137,23 +140,30 @@ class Disk:
         yield Path(path)
 
     @contextmanager
-    def claimed(self, lock: PurePath, wait: bool) -> Iterator[None]:
+    def claimed(self, lock: PurePath, wait: bool, keep: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """Makes the folder of the lock; takes it away again if it is empty at the end."""
         created: list[Path] = []
         path = Path(lock)
         held = FileLock(path)
+        misses = 0
         try:
-            for folder in [folder for folder in reversed(path.parents) if not folder.exists()]:
-                folder.mkdir(exist_ok=True)
-                created.append(folder)
-            try:
-                held.acquire(timeout=-1 if wait else 0)
-            except Timeout:
-                raise BusyError(str(path)) from None
+            while not held.is_locked:
+                for folder in [folder for folder in reversed(path.parents) if not folder.exists()]:
+                    folder.mkdir(exist_ok=True)
+                    created.append(folder)
+                try:
+                    held.acquire(timeout=-1 if wait else 0)
+                except Timeout:
+                    raise BusyError(str(path)) from None
+                except FileNotFoundError:  # whoever held it took the folder away
+                    misses += 1
+                    if misses == MOST_MISSES:
+                        raise
             yield
         finally:
             if held.is_locked:
-                path.unlink(missing_ok=True)  # while it is held: whoever waits for it sees that, and tries anew
+                if not keep():
+                    path.unlink(missing_ok=True)  # while it is held: whoever waits for it sees that, and tries anew
                 held.release()
             for folder in reversed(created):
                 with contextlib.suppress(OSError):  # it is not empty
