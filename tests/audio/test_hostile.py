@@ -107,7 +107,7 @@ def test_sizes_that_lead_nowhere_are_refused_or_taken_for_unknown(kind, number, 
         (1, 2, "sample_rate_hz: found 1; expected a whole number from 1000 to 768000"),
         (999, 1, "sample_rate_hz: found 999"),
         (800_000, 1, "sample_rate_hz: found 800000"),
-        (44_100, 65, "channels: found 65; expected a whole number from 1 to 64"),
+        (44_100, 33, "channels: found 33; expected a whole number from 1 to 32"),
         (44_100, 1024, "channels: found 1024"),
     ],
 )
@@ -120,7 +120,7 @@ def test_what_no_song_has_is_refused_before_it_is_read(rate, channels, words, tm
     assert frames_of(path) == 10  # what we wrote ourselves is counted whatever it is
 
 
-@pytest.mark.parametrize(("rate", "channels"), [(1000, 1), (768_000, 2), (44_100, 64)])
+@pytest.mark.parametrize(("rate", "channels"), [(1000, 1), (768_000, 2), (44_100, 32)])
 def test_what_some_song_may_have_is_read(rate, channels, tmp_path):
     path = tmp_path / "a.wav"
     soundfile.write(path, np.zeros((10, channels), np.float32), rate)
