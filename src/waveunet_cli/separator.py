@@ -175,8 +175,9 @@ class Separator:
                    this model with these settings;  never: if its stems all exist;  always: it is done again
         on_event   called with FileStart, Progress, Note and FileDone of events.py
 
-        Raises AudioReadError, AudioWriteError, ConfigError for an output that cannot exist, and DeviceError if memory
-        runs out. Waits for another process that is at work on the same stems.
+        Raises AudioReadError, AudioWriteError, ConfigError for an output that cannot exist, DeviceError if memory runs
+        out, and WaveUNetError for what nobody foresaw. Waits for another process that is at work on the same stems,
+        after a Note that says so.
         """
         if track is not None and not isinstance(track, str):
             raise ConfigError(f"track: found {track!r}; give a text")

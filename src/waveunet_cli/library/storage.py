@@ -17,7 +17,6 @@ from filelock import FileLock, Timeout
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.files import whole_file
 
-
 MOST_MISSES = 20  # times that a lock's folder may vanish between making it and making the lock
 
 
