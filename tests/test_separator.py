@@ -550,7 +550,7 @@ def test_extreme_songs_pass_in_blocks_of_bounded_size(rate_hz, channels, monkeyp
     push = Resampler.push
     monkeypatch.setattr(Resampler, "push", lambda self, x: (pushed.append(x.numel()), push(self, x))[1])
     found = separator.separate(samples, rate_hz)
-    down = pushed[0::2]  # into the network, every other one out of it
+    down = pushed[0:-4:2]  # into the network; every other one goes out of it, and at the end all that is left
     assert len(down) > 5
     assert max(down) <= 5000
     for stem, wanted in expected.items():
