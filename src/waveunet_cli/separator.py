@@ -1,19 +1,16 @@
 """Separating songs: the public Separator, for arrays, for streams of blocks, and for files."""
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from waveunet_cli.audio import Clip
 from waveunet_cli.devices import choose_placement
-from waveunet_cli.errors import ConfigError, DeviceError
+from waveunet_cli.errors import ConfigError
 from waveunet_cli.events import OnEvent
 from waveunet_cli.hub import load_model
 from waveunet_cli.library.find import require_distinct
@@ -23,13 +20,12 @@ from waveunet_cli.library.names import TEMPLATE
 from waveunet_cli.library.song import Separated, Song, Target, outputs_of, separate_song
 from waveunet_cli.library.storage import Located
 from waveunet_cli.networks.family import Config, Model
-from waveunet_cli.streaming.channels import ChannelLayout
+from waveunet_cli.streaming.channels import ChannelLayout, require_mixture
 from waveunet_cli.streaming.engine import new_engine
 from waveunet_cli.streaming.song import BLOCK_FRAMES, Audio, Engine, SongStream, open_stream
 from waveunet_cli.streaming.stems import StemSelection
 
 MAX_SEGMENT_SECONDS = 600
-MAX_CHANNELS = 64  # of an array; more are frames in the wrong place
 
 
 class Separator:
@@ -91,7 +87,7 @@ class Separator:
         """
         mixture = np.asarray(mixture)
         columns = mixture[:, None] if mixture.ndim == 1 else mixture
-        _require_audio(columns, "(frames, channels) or (frames,)")
+        require_mixture(columns, "(frames, channels) or (frames,)")
         frames, channels = columns.shape[0], self.channels(columns.shape[1])
         stems = {stem: np.empty((frames, channels), np.float32) for stem in self.stems}
         blocks = (columns[start : start + BLOCK_FRAMES] for start in range(0, max(1, frames), BLOCK_FRAMES))
@@ -113,7 +109,7 @@ class Separator:
         song: SongStream | None = None
         channels = 0
         for block in blocks:
-            _require_audio(block)
+            require_mixture(block)
             if song is None:
                 channels = block.shape[1]
                 song = self.song(sample_rate, channels)
@@ -172,52 +168,11 @@ class Separator:
         """How many channels the stems of a file have."""
         return ChannelLayout(file_channels, self.model.config.channels, self._stereo).out
 
-    @cached_property
-    def model_sha256(self) -> str:
-        """Hash of the model's configuration and weights."""
-        config = self.model.config
-        stated = ", ".join(f"{name}={value!r}" for name, value in vars(config).items())
-        digest = hashlib.sha256(f"{type(config).__name__}({stated})".encode())
-        for name, weight in sorted(self.model.network.state_dict().items()):
-            digest.update(f"{name} {tuple(weight.shape)}".encode())
-            digest.update(weight.detach().float().cpu().contiguous().numpy())
-        return digest.hexdigest()
-
     def compute(self, function: Callable[..., dict[str, Audio]], *arguments: Audio) -> dict[str, Audio]:
         """Call a stream's function in the one thread that computes, after those before it."""
         return self._networks.submit(function, *arguments).result()
-
-    @contextmanager
-    def memory_explained(self, path: Path) -> Iterator[None]:
-        """Turn memory that ran out into one line about the song."""
-        try:
-            yield
-        except (MemoryError, RuntimeError) as error:  # on a CPU, torch raises a RuntimeError
-            out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
-            if not out_of_memory:
-                raise
-            raise DeviceError(
-                f"{path}: not enough memory on {self.placement.device}; try a smaller --segment"
-            ) from error
 
     @cached_property
     def _engine(self) -> Engine:
         """Made for the first song: all songs may be skipped."""
         return new_engine(self.model, self.placement, self._segment_seconds, self._on_event)
-
-
-def _require_audio(block: Audio, shape: str = "(frames, channels)") -> None:
-    """Raise ConfigError unless these are finite floats (frames, channels); `shape` is what was asked for, in words."""
-    block = np.asarray(block)
-    if block.ndim != 2 or not 1 <= block.shape[1] <= MAX_CHANNELS:
-        raise ConfigError(
-            f"a mixture has 1 to {MAX_CHANNELS} channels and is {shape}, found {block.shape}; "
-            "transpose it if its channels come first"
-        )
-    if not np.issubdtype(block.dtype, np.floating):
-        raise ConfigError(
-            f"a mixture's samples are floats within ±1, found {block.dtype}; divide them by their full scale"
-        )
-    parts = (block[start : start + BLOCK_FRAMES] for start in range(0, len(block), BLOCK_FRAMES))
-    if not all(np.isfinite(part).all() for part in parts):  # for all at once would take a quarter of the block again
-        raise ConfigError("the mixture holds NaN or infinite samples; repair it first")

@@ -2,8 +2,9 @@
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from waveunet_cli.audio import AudioInfo, AudioReader, Clip, StemWriter, choose_output
 from waveunet_cli.audio.read import reading_explained
 from waveunet_cli.audio.sinks import explained
-from waveunet_cli.errors import AudioReadError, AudioWriteError
+from waveunet_cli.errors import AudioReadError, AudioWriteError, DeviceError
 from waveunet_cli.events import OnEvent, Progress
 from waveunet_cli.files import existing
 from waveunet_cli.library.manifest import Overwrite, Request, SongOutputs
@@ -127,7 +128,7 @@ def separate_song(
         output = choose_output(replace(info, channels=channels), target.container, target.subtype)
         with explained(outputs.name):
             _check_space(target.out, info, channels, len(outputs.paths))
-        with outputs.claim(wait), separator.memory_explained(path):
+        with outputs.claim(wait), _memory_explained(separator, path):
             if is_done():  # by now, by another process
                 return replace(done, skipped=True)
             rate_hz = info.sample_rate_hz
@@ -162,7 +163,7 @@ def request_of(separator: "Separator", target: Target) -> Request:
     """What decides the samples of stems, the song itself aside."""
     settings = separator.settings | {"stems": list(separator.stems)}
     settings |= {"container": target.container, "subtype": target.subtype, "clip": target.clip}
-    return Request(separator.model_sha256, settings)
+    return Request(separator.model.sha256, settings)
 
 
 def _pump(separator: "Separator", song: Song, reader: AudioReader, writer: StemWriter, on_event: OnEvent) -> str:
@@ -214,3 +215,17 @@ def _check_space(out: Located, info: AudioInfo, channels: int, stems: int) -> No
             f"{out.name}: {needed / 1e6:.1f} MB needed for the stems of {info.path}, {usage.free / 1e6:.1f} MB free; "
             "free some space or choose another --out"
         )
+
+
+@contextmanager
+def _memory_explained(separator: "Separator", path: Path) -> Iterator[None]:
+    """Turn memory that ran out into a DeviceError about the song."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch raises a RuntimeError, or one kind of it
+        kind = type(error).__name__
+        if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "allocate memory" in str(error):
+            raise DeviceError(
+                f"{path}: not enough memory on {separator.placement.device}; try a smaller --segment"
+            ) from error
+        raise
