@@ -24,7 +24,10 @@ from waveunet_cli.errors import AudioError, AudioReadError, AudioWriteError, Con
 from waveunet_cli.library.storage import Glance, Listing, Located
 from waveunet_cli.text import one_line
 
-INSTALL = "install what it needs, such as: pip install s3fs"
+PACKAGES = {
+    "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "http": "aiohttp",
+    "https": "aiohttp", "sftp": "paramiko", "ssh": "paramiko", "smb": "smbprotocol", "webdav": "webdav4",
+}  # fmt: skip
 
 
 def at_address(address: str) -> Located:
@@ -34,8 +37,12 @@ def at_address(address: str) -> Located:
     """
     try:
         fs, path = url_to_fs(address)
-    except (ImportError, ValueError) as error:
-        raise ConfigError(f"{address}: cannot be reached ({one_line(error)}); {INSTALL}") from error
+    except ImportError as error:
+        package = PACKAGES.get(address.partition("://")[0])
+        remedy = f"install it with: pip install {package}" if package else "install what is named there"
+        raise ConfigError(f"{address}: cannot be reached ({one_line(error)}); {remedy}") from error
+    except ValueError as error:
+        raise ConfigError(f"{address}: cannot be reached ({one_line(error)}); check what is before ://") from error
     if isinstance(fs, LocalFileSystem):
         return Located(Path(path))
     return Located(PurePosixPath(path), Remote(fs), address)
@@ -116,8 +123,8 @@ class Remote:
                 yield local
 
     @contextmanager
-    def claimed(self, lock: PurePath, wait: bool) -> Iterator[None]:
-        yield
+    def claimed(self, lock: PurePath, wait: bool) -> Iterator[bool]:
+        yield True  # no lock: as the README says
         with contextlib.suppress(OSError):  # the next run of the batch removes it
             self.remove(lock)
 
