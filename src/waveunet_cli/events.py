@@ -92,6 +92,11 @@ class Note:
 
 
 @dataclass(frozen=True)
+class GeneralNote(Note):
+    """A Note that holds for all songs of a batch; a batch says it once."""
+
+
+@dataclass(frozen=True)
 class Summary:
     """The batch is over. If it ended early, `stopped` says why, and `remaining` names the songs that were not done.
 

@@ -159,6 +159,8 @@ def _found(inputs: Iterable[PathOrAddress], target: Target, overwrite: Overwrite
     for name, value, legal in (("overwrite", overwrite, get_args(Overwrite)), ("clip", target.clip, get_args(Clip))):
         if value not in legal:
             raise ConfigError(f"{name}: found {value!r}; choose one of {', '.join(legal)}")
+    if target.out.name.startswith(("http://", "https://")):
+        raise ConfigError(f"{target.out.name}: stems cannot be written to a page of the web; choose another --out")
     require_legal(target.container, target.subtype)
     stem_paths(target.out.path, target.filename, "model", "track", ["stem"], target.container)  # refuses a bad template
     given = [located(one) for one in ([inputs] if isinstance(inputs, str | os.PathLike) else inputs)]

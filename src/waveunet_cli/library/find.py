@@ -40,8 +40,10 @@ def find_songs(inputs: Iterable[Located], out: Located) -> Found:
     problems: list[AudioReadError] = []
     others: set[Located] = set()
     for given in sorted(set(inputs), key=lambda file: (len(file.path.parts), *_order(file)), reverse=True):
+        doing = "looked for"
         try:
             if given.storage.is_folder(given.path):
+                doing = "listed"
                 found = _songs_in(given, out, problems, others)
                 sizes |= found
                 roots |= dict.fromkeys(found, given)
@@ -51,7 +53,7 @@ def find_songs(inputs: Iterable[Located], out: Located) -> Found:
                 problems.append(AudioReadError(f"{given.name}: no such file or folder; check the {_kind(given)}"))
         except OSError as error:
             where = "permissions of the folders above" if isinstance(error, PermissionError) else _kind(given)
-            reason = f"cannot be looked for ({error.strerror or one_line(error)}); check the {where}"
+            reason = f"cannot be {doing} ({error.strerror or one_line(error)}); check the {where}"
             problems.append(AudioReadError(f"{given.name}: {reason}"))
     chosen: dict[str, Located] = {}  # the same file by two names is one song, by the first of them
     for file in sorted(roots, key=_order):

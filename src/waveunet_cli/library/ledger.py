@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from waveunet_cli.errors import WaveUNetError
-from waveunet_cli.events import Event, FileDone, FileFailed, FileStart, Note, OnEvent, Progress, Summary
+from waveunet_cli.events import Event, FileDone, FileFailed, FileStart, GeneralNote, OnEvent, Progress, Summary
 from waveunet_cli.library.song import Separated, Song
 
 STRICT = "stopped at the first failure, as --strict asks"
@@ -28,7 +28,7 @@ class Ledger:
         self._open = {song.name: song for song in songs}
         self._failed: list[FileFailed] = []
         self._left_out = dict(left_out)
-        self._told: set[Note] = set()
+        self._told: set[GeneralNote] = set()
         self._on_event = on_event
         self._lock = threading.RLock()
         self._begun = time.monotonic()
@@ -43,10 +43,10 @@ class Ledger:
     def pass_on(self, event: Event) -> None:
         """An event of a song at work: of a Progress, the fields about the batch are filled in.
 
-        What concerns every song, such as a drive without locks, is said once.
+        What holds for the whole batch is said once.
         """
         with self._lock:
-            if isinstance(event, Note):
+            if isinstance(event, GeneralNote):
                 if event in self._told:
                     return
                 self._told.add(event)

@@ -15,7 +15,7 @@ from waveunet_cli.audio import AudioInfo, AudioReader, Clip, StemWriter, choose_
 from waveunet_cli.audio.read import reading_explained
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.errors import AudioReadError, AudioWriteError
-from waveunet_cli.events import Note, OnEvent, Progress
+from waveunet_cli.events import GeneralNote, OnEvent, Progress
 from waveunet_cli.files import existing
 from waveunet_cli.library.manifest import Overwrite, Request, SongOutputs
 from waveunet_cli.library.names import TEMPLATE, stem_paths
@@ -129,7 +129,8 @@ def separate_song(
             _check_space(target.out, info, channels, len(outputs.paths))
         with outputs.claim(wait) as keeps_away, separator.memory_explained(path):
             if not keeps_away:
-                on_event(Note(f"{target.out.name}: this drive has no locks; let only one batch at a time write there"))
+                text = f"{target.out.name}: this drive has no locks; let only one batch at a time write there"
+                on_event(GeneralNote(text))
             if is_done():  # by now, by another process
                 return replace(done, skipped=True)
             rate_hz = info.sample_rate_hz
