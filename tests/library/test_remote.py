@@ -199,7 +199,7 @@ def test_the_package_that_an_address_needs_is_named(run, monkeypatch, scheme, pa
         monkeypatch.setitem(sys.modules, name, None)
     for name in ("fsspec.implementations.http", "s3fs.core"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setattr(fsspec.registry, "_registry", {})
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, scheme, raising=False)
     ran = run(f"{scheme}://music/a.wav")
     assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
     assert ran.err.endswith(f"; install it with: pip install {package}\n")

@@ -12,7 +12,7 @@ import uuid
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path, PurePath, PurePosixPath
@@ -95,9 +95,15 @@ class Remote:
                 raise
             raise OSError(one_line(error.__cause__)) from error  # the web's reason
 
-    def open(self, path: PurePath) -> AbstractContextManager[BufferedIOBase]:
-        file: AbstractContextManager[BufferedIOBase] = self.fs.open(self._at(path), "rb")
-        return file
+    @contextmanager
+    def open(self, path: PurePath) -> Iterator[BufferedIOBase]:
+        try:
+            with self.fs.open(self._at(path), "rb") as file:
+                yield file
+        except (OSError, ValueError):  # ValueError: of what is read
+            raise
+        except Exception as error:  # each file system of fsspec has errors of its own
+            raise OSError(one_line(error)) from error
 
     def write_text(self, path: PurePath, text: str, part: PurePath) -> None:
         self.fs.pipe_file(self._at(part), text.encode())
