@@ -63,5 +63,6 @@ def test_song(printed):
 def test_reading(printed, monkeypatch):
     *rows, last = printed("reading", "--minutes", "0.1", "--rounds", "1", "--files", "300").splitlines()
     assert [row.split()[1] for row in rows] == [".flac", ".mp3", ".ogg", ".m4a"]
-    assert all(re.fullmatch(r"open \.\w+ +\d+\.\d ms   reading +\d+\.\d\d% of a separation", row) for row in rows)
+    figures = r"open \.\w+ +\d+\.\d ms, +\d+\.\d ms of the processor; reading +\d+\.\d\d% of a separation"
+    assert all(re.fullmatch(figures, row) for row in rows)
     assert re.fullmatch(r"list 300 songs +\d\.\d\d s", last)
