@@ -4,7 +4,8 @@
 
 Opening is everything before the first block, checks included: the median of the rounds, warm, by the clock and in time
 of the processor, which other programs disturb less. Reading is opening, decoding and hashing a song; its share of a
-separation is that of processor time. Listing is what `waveunet separate FOLDER` does before it loads a model, for a folder with 100 subfolders.
+separation is one of processor time. Listing is what `waveunet separate FOLDER` does before it loads a model, for a
+folder with 100 subfolders.
 """
 
 import argparse
@@ -44,10 +45,8 @@ def main() -> None:
             opening = [_opening(path) for _ in range(options.rounds + 1)][1:]
             clock, processor = (median(times) * 1000 for times in zip(*opening, strict=True))
             reading = _reading_share(path) / separating
-            print(
-                f"open {path.suffix:<5} {clock:6.1f} ms, {processor:5.1f} ms of the processor; reading {reading:6.2%} of a "
-                "separation"
-            )
+            times = f"{clock:6.1f} ms, {processor:5.1f} ms of the processor"
+            print(f"open {path.suffix:<5} {times}; reading {reading:6.2%} of a separation")
         music = Path(folder, "music")
         for index in range(options.files):
             song = music / f"{index % FOLDERS:02}" / f"{index:05}.flac"
