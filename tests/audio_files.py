@@ -17,7 +17,7 @@ LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "
 
 @cache
 def music(frames, channels=2, rate=44100):
-    """(frames, channels), read only, in steps of 16 bit: noise below 3 kHz, every channel its own, the fourth a deep hum.
+    """(frames, channels), read only, in steps of 16 bit: noise below 3 kHz, its own in every channel, the fourth a hum.
 
     It swells and fades, so that a shift in time shows; the fourth of six channels is for bass alone.
     """
