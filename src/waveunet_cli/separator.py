@@ -40,6 +40,9 @@ class Separator:
     stereo           return two channels also for a mono mixture
     on_event         called with a Note when memory runs short, and the network goes on with less
 
+    Start processes that separate, too, with multiprocessing.get_context("spawn"): one that is forked after torch has
+    computed something waits for ever when it computes.
+
     Raises ModelNotFoundError, CheckpointError, DeviceError, and ConfigError for stems the model lacks.
     """
 

@@ -13,6 +13,7 @@ import click
 from waveunet_cli.audio import CONTAINERS
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.cli import EXIT_FAILED, loading_torch
+from waveunet_cli.cli.interrupts import INTERRUPTS, interrupts
 from waveunet_cli.cli.options import device_option, name_option, offline_option, precision_option, registry_option
 from waveunet_cli.cli.voice import HumanVoice, JsonVoice
 from waveunet_cli.events import Event, Plan, Summary
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from waveunet_cli.separator import Separator
 
 DEFAULT_JOBS = 2
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command()
@@ -160,9 +160,8 @@ def command(
     interrupted, give it again: it separates what is missing. Exit codes: 0, every song is done; 1, some songs failed
     and are named at the end; 2, the command or an option is wrong; 130, it was interrupted.
     """
-    before = {number: signal.signal(number, _interrupt) for number in INTERRUPTS}
     context = click.get_current_context()
-    context.call_on_close(lambda: [signal.signal(*item) for item in before.items()])
+    context.with_resource(interrupts(_interrupt))
     if stems is not None and two_stems is not None:
         raise click.UsageError("--stems and --two-stems exclude each other; give one of them.")
     if report is not None and not (report.parent.is_dir() and os.access(report.parent, os.W_OK)):

@@ -16,7 +16,7 @@ from waveunet_cli.audio import AudioInfo, AudioReader, Clip, StemWriter, choose_
 from waveunet_cli.audio.read import reading_explained
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.errors import AudioReadError, AudioWriteError, DeviceError
-from waveunet_cli.events import OnEvent, Progress
+from waveunet_cli.events import GeneralNote, OnEvent, Progress
 from waveunet_cli.files import existing
 from waveunet_cli.library.manifest import Overwrite, Request, SongOutputs
 from waveunet_cli.library.names import TEMPLATE, stem_paths
@@ -128,7 +128,10 @@ def separate_song(
         output = choose_output(replace(info, channels=channels), target.container, target.subtype)
         with explained(outputs.name):
             _check_space(target.out, info, channels, len(outputs.paths))
-        with outputs.claim(wait), _memory_explained(separator, path):
+        with outputs.claim(wait) as keeps_away, _memory_explained(separator, path):
+            if not keeps_away:
+                text = f"{target.out.name}: this drive has no locks; let only one batch at a time write there"
+                on_event(GeneralNote(text))
             if is_done():  # by now, by another process
                 return replace(done, skipped=True)
             rate_hz = info.sample_rate_hz
