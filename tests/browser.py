@@ -13,7 +13,7 @@ const [levels, from, count, done] = arguments;
 (async () => {
   const song = waveunet.song;
   const context = new OfflineAudioContext(2, count, song.rate);
-  const transport = new Transport(song, chunkLoader(song.folder, song.tracks), null);
+  const transport = new Transport(song, chunkLoader(song), null);
   levels.forEach((level, track) => transport.setLevel(track, level));
   await transport.scheduleAll(context, from);
   const made = await context.startRendering();

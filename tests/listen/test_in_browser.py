@@ -13,7 +13,7 @@ from browser import RECORD
 from waveunet_cli.listen import find_stems, write_page
 
 RATE = 8000
-FRAMES = 15 * RATE + 123  # three chunks, the last one short
+FRAMES = 10 * RATE + 123  # three chunks, the last one short
 CLICK_EVERY = RATE // 2
 EXACT = 5e-5  # 16 bits, of which Chromium makes floats with a scale of 32767
 APART = 1000  # frames between the clicks of one stem and the next

@@ -82,7 +82,7 @@ def test_what_is_not_ours_is_what_was_published():
 
 
 def test_the_sound_is_the_stems(tmp_path):
-    frames = 13 * RATE + 5
+    frames = 9 * RATE + 5
     vocals, rest = noise(1, frames), noise(2, frames, channels=1, gain=2.0)
     write(tmp_path / "vocals.wav", vocals)
     write(tmp_path / "rest.wav", rest)

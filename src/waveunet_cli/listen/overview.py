@@ -17,19 +17,20 @@ class Peaks:
 
     def __init__(self, frames: int, parts: int) -> None:
         self._hop_frames = max(1, math.ceil(frames / parts))
-        self._rest = np.zeros(0, np.float32)
+        self._rest: Audio | None = None  # (frames, channels) of a part that is not complete
         self._found: list[Audio] = []
 
     def push(self, block: Audio) -> None:
         """Take the next block, (frames, channels)."""
-        loudest = np.concatenate([self._rest, np.abs(block).max(axis=1)])
-        whole = len(loudest) // self._hop_frames * self._hop_frames
-        self._found.append(loudest[:whole].reshape(-1, self._hop_frames).max(axis=1))
-        self._rest = loudest[whole:]
+        joined = block if self._rest is None else np.concatenate([self._rest, block])
+        whole = len(joined) // self._hop_frames * self._hop_frames
+        parts = joined[:whole].reshape(whole // self._hop_frames, -1)  # (parts, frames × channels)
+        self._found.append(np.maximum(parts.max(axis=1, initial=0), -parts.min(axis=1, initial=0)))
+        self._rest = joined[whole:]
 
     def finish(self) -> Audio:
         """All peaks, after the last block."""
-        last = [self._rest.max(keepdims=True)] if len(self._rest) else []
+        last = [] if self._rest is None or not len(self._rest) else [np.abs(self._rest).max(keepdims=True)[0]]
         return np.concatenate([*self._found, *last])
 
 
@@ -48,32 +49,33 @@ class Spectrogram:
         self.edges_hz = np.geomspace(min(LOWEST_HZ, sample_rate_hz / 8), sample_rate_hz / 2, bands + 1)
         bins = np.rint(self.edges_hz * self._window_frames / sample_rate_hz).astype(np.int64)
         self._bins = np.minimum(bins[:-1], self._window_frames // 2)
-        self._rest = np.zeros(0, np.float32)
+        self._rest: Audio | None = None  # (frames, channels) that the next window may need
         self._at = 0  # the frame with which the rest begins
         self._found: list[Audio] = []
         self._columns = columns
 
     def push(self, block: Audio) -> None:
         """Take the next block, (frames, channels)."""
-        self._take(np.concatenate([self._rest, block.mean(axis=1, dtype=np.float32)]))
-
-    def _take(self, mono: Audio) -> None:
-        last_start = self._at + len(mono) - self._window_frames
+        joined = block if self._rest is None else np.concatenate([self._rest, block])
+        last_start = self._at + len(joined) - self._window_frames
         count = int(np.searchsorted(self._starts, last_start, side="right"))
         if count:
             places = self._starts[:count] - self._at
-            windows = np.lib.stride_tricks.sliding_window_view(mono, self._window_frames)[places]  # (windows, frames)
-            power = np.abs(np.fft.rfft(windows * self._window)) ** 2  # (windows, bins)
+            windows = np.stack([joined[place : place + self._window_frames] for place in places])
+            mono = windows.mean(axis=2) if windows.shape[2] > 1 else windows[:, :, 0]  # (windows, frames)
+            spectra = np.fft.rfft(mono * self._window)  # (windows, bins)
+            power = spectra.real**2 + spectra.imag**2
             bands = np.maximum.reduceat(power, self._bins, axis=1)  # a band narrower than a bin takes the nearest
             self._found.append(bands.astype(np.float32))
             self._starts = self._starts[count:]
-        ahead = int(self._starts[0]) - self._at if len(self._starts) else len(mono)
-        self._rest = mono[min(ahead, len(mono)) :]
-        self._at += min(ahead, len(mono))
+        ahead = min(int(self._starts[0]) - self._at, len(joined)) if len(self._starts) else len(joined)
+        self._rest = joined[ahead:]
+        self._at += ahead
 
     def finish(self) -> Audio:
         """Decibels of (bands, columns), the lowest band first, after the last block. A full-scale sine is near 0."""
-        self._take(np.concatenate([self._rest, np.zeros(self._window_frames, np.float32)]))
+        assert self._rest is not None
+        self.push(np.zeros((self._window_frames, self._rest.shape[1]), np.float32))
         power = np.concatenate(self._found).reshape(self._columns, WINDOWS_PER_COLUMN, -1).mean(axis=1)
         full = (self._window.sum() / 2) ** 2
         decibels: Audio = (10 * np.log10(np.maximum(power / full, 1e-12))).T.astype(np.float32)

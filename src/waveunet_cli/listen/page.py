@@ -13,7 +13,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import resources
 from io import BytesIO
 from pathlib import Path
@@ -36,7 +36,7 @@ from waveunet_cli.listen.picture import png
 from waveunet_cli.listen.stemset import StemSet, Tracks, sum_of
 from waveunet_cli.text import plain
 
-CHUNK_SECONDS = 6
+CHUNK_SECONDS = 4
 PEAKS = 1500
 MAX_COLUMNS, BANDS = 700, 64
 ALL_COLUMNS = 3500  # of all tracks together, so that the page stays small
@@ -132,15 +132,25 @@ def _write_chunks(tracks: Tracks, folder: Path) -> list[_Overview]:
     overviews = [_Overview(tracks, min(MAX_COLUMNS, ALL_COLUMNS // count)) for _ in range(count)]
     rate_hz = tracks.sample_rate_hz
     with ThreadPoolExecutor(2, "encode") as encoding:
+        unwritten: list[tuple[int, list[Future[tuple[float, str]]]]] = []
+
+        def write_oldest() -> None:
+            number, encoded = unwritten.pop(0)
+            script = f"waveunetChunk({number},{json.dumps([each.result() for each in encoded])});\n"
+            (folder / f"{number:05}.js").write_text(script, encoding="ascii")
+
         for number, (stems, mixture) in enumerate(tracks.blocks(CHUNK_SECONDS * rate_hz)):
             blocks = list(stems.values())
             # the player adds up the stems where that is the mixture
             is_sum = np.abs(sum_of(blocks) - mixture).max() <= SAME
-            encoded = encoding.map(lambda block: _encode(block, rate_hz), blocks if is_sum else [*blocks, mixture])
+            heard = blocks if is_sum else [*blocks, mixture]
+            unwritten.append((number, [encoding.submit(_encode, block, rate_hz) for block in heard]))
             for overview, block in zip(overviews, [mixture, *blocks], strict=True):
                 overview.push(block)
-            script = f"waveunetChunk({number},{json.dumps(list(encoded))});\n"
-            (folder / f"{number:05}.js").write_text(script, encoding="ascii")
+            if len(unwritten) > 2:  # while these are encoded, the next are read
+                write_oldest()
+        while unwritten:
+            write_oldest()
     return overviews
 
 

@@ -1,6 +1,7 @@
 """The stems of one song on a disk, with its mixture where that is still there: how to find them and read them."""
 
 import contextlib
+import functools
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -128,8 +129,7 @@ class Tracks:
 
 def sum_of(blocks: Iterable[Audio]) -> Audio:
     """The sum of blocks (frames, channels) of the same length; one with one channel counts in all of them."""
-    total: Audio = np.sum(np.broadcast_arrays(*blocks), axis=0, dtype=np.float32)
-    return total
+    return functools.reduce(np.add, blocks)
 
 
 def _frames(reader: AudioReader) -> int:

@@ -13,7 +13,7 @@
   }
 
   const makeContext = (sampleRate) => new Context({ sampleRate, latencyHint: "interactive" });
-  const transport = new Transport(song, chunkLoader(song.folder, song.tracks), makeContext);
+  const transport = new Transport(song, chunkLoader(song), makeContext);
   globalThis.waveunet = { transport, song };
   document.body.classList.add("ready");
 
@@ -174,6 +174,7 @@
     action();
   });
 
+  transport.prepare();
   hear();
   showTime();
   showState();

@@ -9,7 +9,7 @@
 
 const LEAD_SECONDS = 0.1; // between an order to play and the first frame
 const LATEST_SECONDS = 0.05; // before its time a piece is scheduled; later might be too late, and shift it
-const AHEAD_SECONDS = 6; // how much is scheduled beyond what is heard
+const AHEAD_SECONDS = 5; // how much is scheduled beyond what is heard
 const FADE_SECONDS = 0.004; // so that stopping does not click
 
 /* The sum of tracks; a channel that a track lacks is its first. */
@@ -18,26 +18,35 @@ function sumOf(tracks) {
   return widest.map((_, channel) => {
     const sum = new Float32Array(widest[0].length);
     for (const channels of tracks) {
-      (channels[channel] ?? channels[0]).forEach((sample, frame) => { sum[frame] += sample; });
+      const samples = channels[channel] ?? channels[0];
+      for (let frame = 0; frame < sum.length; frame += 1) sum[frame] += samples[frame];
     }
     return sum;
   });
 }
 
+function bytesOf(base64) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(base64);
+  const text = atob(base64);
+  const bytes = new Uint8Array(text.length);
+  for (let at = 0; at < text.length; at += 1) bytes[at] = text.charCodeAt(at);
+  return bytes;
+}
+
 /* Returns a function that promises the `count` tracks of a chunk, the mixture last. Each is an array of Float32Array,
    one for each channel. A chunk without a mixture is one whose stems add up to it. */
-function chunkLoader(folder, count) {
+function chunkLoader({ folder, tracks: count, rate }) {
+  const decoder = new OfflineAudioContext(1, 1, rate); // which, unlike one that plays, is there before the first click
   const waiting = new Map();
   globalThis.waveunetChunk = (number, tracks) => waiting.get(number)?.(tracks);
-  const decode = async (context, [gain, text]) => {
-    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-    const buffer = await context.decodeAudioData(bytes.buffer);
+  const decode = async ([gain, text]) => {
+    const buffer = await decoder.decodeAudioData(bytesOf(text).buffer);
     return Array.from({ length: buffer.numberOfChannels }, (_, channel) => {
       const samples = buffer.getChannelData(channel);
       return gain === 1 ? samples : samples.map((sample) => sample * gain);
     });
   };
-  return async (context, number) => {
+  return async (number) => {
     const name = `${folder}/${String(number).padStart(5, "0")}.js`;
     const script = document.createElement("script");
     try {
@@ -47,7 +56,7 @@ function chunkLoader(folder, count) {
         script.src = name;
         document.head.append(script);
       });
-      const decoded = await Promise.all(tracks.map((track) => decode(context, track)));
+      const decoded = await Promise.all(tracks.map(decode));
       return decoded.length < count ? [...decoded, sumOf(decoded)] : decoded;
     } finally {
       waiting.delete(number);
@@ -100,7 +109,8 @@ class Transport extends EventTarget {
   get currentTime() { return this.position() / this.#song.rate; }
   set currentTime(seconds) {
     this.#cursor = Math.max(0, Math.min(this.#song.frames, Math.round(seconds * this.#song.rate)));
-    if (!this.#paused) this.#restart();
+    if (this.#paused) this.prepare();
+    else this.#restart();
     this.#tell("seeking", "timeupdate", "seeked");
   }
 
@@ -139,6 +149,11 @@ class Transport extends EventTarget {
     const now = Math.round(this.#context.currentTime * this.#song.rate) - late;
     const piece = this.#pieces.findLast((each) => each.at <= now);
     return piece ? piece.from + Math.min(now - piece.at, piece.count) : this.#cursor;
+  }
+
+  /* Load what would be played first, so that it is there at once. */
+  prepare() {
+    if (this.#paused) this.#chunk(Math.min(this.#cursor, this.#song.frames - 1)).catch(() => {});
   }
 
   get loop() { return this.#loop; }
@@ -234,7 +249,7 @@ class Transport extends EventTarget {
     }
     const number = Math.floor(from / chunkFrames);
     const offset = from - number * chunkFrames;
-    const tracks = await this.#chunk(number);
+    const tracks = await this.#chunk(from);
     if (turn !== this.#turn) return;
     const inside = this.#loop && from < this.#loop.end;
     const end = Math.min((number + 1) * chunkFrames, frames, inside ? this.#loop.end : Infinity);
@@ -264,10 +279,11 @@ class Transport extends EventTarget {
     this.#next = { at: at + count, from: inside && end === this.#loop.end ? this.#loop.start : end };
   }
 
-  #chunk(number) {
+  #chunk(frame) {
+    const number = Math.floor(frame / this.#song.chunkFrames);
     if (!this.#cache.has(number)) {
       if (this.#cache.size > 1) this.#cache.delete(this.#cache.keys().next().value);
-      const promise = this.#load(this.#context, number);
+      const promise = this.#load(number);
       promise.catch(() => this.#cache.delete(number));
       this.#cache.set(number, promise);
     }
