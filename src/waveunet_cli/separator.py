@@ -14,12 +14,14 @@ import torch
 from waveunet_cli.audio import Clip
 from waveunet_cli.devices import choose_placement
 from waveunet_cli.errors import ConfigError, DeviceError
-from waveunet_cli.events import Event
+from waveunet_cli.events import OnEvent
 from waveunet_cli.hub import load_model
 from waveunet_cli.library.find import require_distinct
-from waveunet_cli.library.ledger import Ledger, OnEvent
+from waveunet_cli.library.ledger import Ledger
+from waveunet_cli.library.manifest import Overwrite
 from waveunet_cli.library.names import TEMPLATE
-from waveunet_cli.library.song import Overwrite, Separated, Song, Target, outputs_of, separate_song
+from waveunet_cli.library.song import Separated, Song, Target, outputs_of, separate_song
+from waveunet_cli.library.storage import Located
 from waveunet_cli.networks.family import Config, Model
 from waveunet_cli.streaming.channels import ChannelLayout
 from waveunet_cli.streaming.engine import new_engine
@@ -40,7 +42,7 @@ class Separator:
     stems            the stems to return, by default all the model has
     two_stems        instead: this stem and no_<stem>, the mixture minus it
     stereo           return two channels also for a mono mixture
-    on_event         called with a Note when memory runs short, or a file is read that is not quite as it should be
+    on_event         called with a Note when memory runs short, and the network goes on with less
 
     Raises ModelNotFoundError, CheckpointError, DeviceError, and ConfigError for stems the model lacks.
     """
@@ -55,7 +57,7 @@ class Separator:
         stems: Sequence[str] | None = None,
         two_stems: str | None = None,
         stereo: bool = False,
-        on_event: Callable[[Event], None] = lambda event: None,
+        on_event: OnEvent = lambda event: None,
     ) -> None:
         if segment_seconds is not None and not 0 < segment_seconds <= MAX_SEGMENT_SECONDS:
             raise ConfigError(
@@ -73,7 +75,7 @@ class Separator:
         self._selection = StemSelection.of(self.model.config, stems, two_stems)
         self._stereo = stereo
         self._segment_seconds = segment_seconds
-        self.on_event = on_event
+        self._on_event = on_event
         self._networks = ThreadPoolExecutor(1, "network")  # one at a time; songs side by side take turns
         self._folding = threading.Lock()
 
@@ -152,19 +154,17 @@ class Separator:
                    clamp or none
         overwrite  changed: a song is skipped if its manifest says that its stems are whole, and made from this input by
                    this model with these settings;  never: if its stems all exist;  always: it is done again
-        on_event   called with FileStart, Progress and FileDone of events.py
+        on_event   called with FileStart, Progress, Note and FileDone of events.py
 
         Raises AudioReadError, AudioWriteError, ConfigError for an output that cannot exist, and DeviceError if memory
         runs out. Waits for another process that is at work on the same stems.
         """
-        song = Song(Path(path), Path(path).stem if track is None else track)
-        target = Target(Path(out), filename, container, subtype, clip)
+        song = Song(Located(Path(path)), Path(path).stem if track is None else track)
+        target = Target(Located(Path(out)), filename, container, subtype, clip)
         require_distinct([song], [outputs_of(self, song, target)])
         ledger = Ledger([song], [], on_event)
         ledger.start(song)
-        done = separate_song(
-            self, song, target, overwrite=overwrite, progress=lambda *seconds: ledger.advance(song, *seconds)
-        )
+        done = separate_song(self, song, target, overwrite=overwrite, on_event=ledger.pass_on)
         ledger.finish(song, done)
         return done
 
@@ -203,7 +203,7 @@ class Separator:
     @cached_property
     def _engine(self) -> Engine:
         """Made for the first song: all songs may be skipped."""
-        return new_engine(self.model, self.placement, self._segment_seconds, self.on_event)
+        return new_engine(self.model, self.placement, self._segment_seconds, self._on_event)
 
 
 def _require_audio(block: Audio, shape: str = "(frames, channels)") -> None:

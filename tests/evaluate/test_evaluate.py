@@ -258,7 +258,7 @@ def test_what_is_judged_together(stems: str, expected: list[tuple[str, str]]) ->
 @given(st.lists(st.floats(-100, 100) | st.just(nan), max_size=20))
 @settings(deadline=None, max_examples=25)
 def test_statistics(values: list[float]) -> None:
-    found = statistics.summary(values)
+    found = statistics.statistics_of(values)
     known = [value for value in values if not isnan(value)]
     assert found.count == len(known)
     if known:
@@ -394,7 +394,7 @@ def test_a_song_without_vocals_is_left_out_of_the_mean_improvement_and_counted(t
 @given(st.lists(st.floats(-100, 100) | st.sampled_from([nan, np.inf, -np.inf]), max_size=20))
 @settings(deadline=None, max_examples=25)
 def test_infinite_values_are_counted_and_spoil_no_mean(values: list[float]) -> None:
-    found = statistics.summary(values)
+    found = statistics.statistics_of(values)
     finite = [value for value in values if np.isfinite(value)]
     assert found.count - found.infinite == len(finite)
     assert found.infinite == sum(np.isinf(values)) if values else found.infinite == 0

@@ -370,13 +370,30 @@ def test_mono_puts_all_sources_in_the_middle(songs: Path) -> None:
     torch.testing.assert_close(x, plain.mean(1, keepdim=True).repeat(1, 2, 1))
 
 
-def test_mono_is_drawn_by_itself_so_that_old_recipes_keep_their_samples(songs: Path) -> None:
-    settings = Augmentation(remix=0.5, swap=0.5, speed=0.5, equalise=0.5, silence=0.3, limit=0.5, full_scale=False)
+def test_windows_are_those_of_earlier_versions(songs: Path) -> None:
+    """Sums of magnitudes of the sources of eight windows, as the version before the augmentation `mono` drew them."""
+    settings = Augmentation(
+        remix=0.5, patchwork=0.5, swap=0.5, polarity=0.5, silence=0.3, heard=0.5, doubled=0.3, limit=0.5,
+        files_spread_db=2.0, levels_db={"vocals": -20.0}, full_scale=True,
+    )  # fmt: skip
+    mixer = mixer_of(Data(songs), settings=settings, seed=7)
+    expected = [
+        [246.5411, 133.6324], [192.1911, 146.4439], [0.0, 123.5822], [178.9275, 181.9244],
+        [262.6934, 0.0], [303.932, 135.6309], [222.0757, 143.0039], [231.7325, 182.4992],
+    ]  # fmt: skip
+    found = [draw(mixer, number).abs().sum((1, 2)).tolist() for number in range(8)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_an_augmentation_of_its_own_stream_neither_shifts_the_others_nor_follows_them(songs: Path) -> None:
+    settings = Augmentation(remix=0.5, swap=0.5, silence=0.3, limit=0.5)
     old, new = mixer_of(Data(songs), settings=settings), mixer_of(Data(songs), settings=replace(settings, mono=0.3))
-    pairs = [(draw(old, number), draw(new, number)) for number in range(30)]
-    changed = [not torch.equal(a, b) for a, b in pairs]
-    assert 3 <= sum(changed) <= 16
-    assert all(torch.equal(b[:, 0], b[:, 1]) == was for (_, b), was in zip(pairs, changed, strict=True))
+    for number in range(20):
+        x, y = draw(old, number), draw(new, number)
+        assert torch.equal(x, y) != torch.equal(y[:, 0], y[:, 1])
+    streams = [np.random.default_rng((5, 3)), *(augment.own_stream(5, 3, name) for name in ("mono", "other"))]
+    assert len({rng.random() for rng in streams}) == 3
+    assert augment.own_stream(5, 3, "mono").random() == augment.own_stream(5, 3, "mono").random()
 
 
 FOUR: WaveUNetConfig = replace(CONFIG, sources=("vocals", "drums", "bass", "other"), residual="other")
@@ -448,16 +465,21 @@ def test_windows_of_both_kinds_of_songs_share_a_batch(tmp_path: Path) -> None:
 
 
 def test_windows_are_drawn_while_the_caller_works(songs: Path) -> None:
-    """A whole batch and more is under way when one is handed out."""
-    mixer, started = mixer_of(Data(songs)), []
-    plain = mixer.draw
-    mixer.draw = lambda number: (started.append(number), plain(number))[1]  # type: ignore[method-assign]
+    """When a batch is handed out, another one and more have been asked for."""
+    asked = []
+
+    class Asked(Mixer):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "draw":
+                asked.append(name)
+            return super().__getattribute__(name)
+
+    mixer = mixer_of(Data(songs))
+    mixer.__class__ = Asked
     batches = windows(mixer, range(100), 6, 2)
     next(batches)
+    assert len(asked) == 6 + 6 + 2
     batches.close()  # type: ignore[attr-defined]
-    ahead = [len(started)]
-    assert started[:1] == [0]
-    assert 6 <= ahead[0] <= 6 + 6 + 2
 
 
 def test_windows_do_not_depend_on_how_many_threads_compute(songs: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.evaluate.measure import BSSEVAL, StemScore
-from waveunet_cli.evaluate.statistics import WHOLE_SONG, Summary, of_song, over_all
+from waveunet_cli.evaluate.statistics import WHOLE_SONG, Statistics, of_song, over_all
 from waveunet_cli.files import whole_file
 
 STATISTICS = ("median", "mad", "mean", "sd")
@@ -138,7 +138,7 @@ def _row(name: str, values: Sequence[str], width: int) -> str:
     return f"  {name:<{width}}" + "".join(f"{value:>13}" for value in values)
 
 
-def _fields(found: Summary) -> list[Any]:
+def _fields(found: Statistics) -> list[Any]:
     return [found.count, *(getattr(found, name) for name in STATISTICS)]
 
 

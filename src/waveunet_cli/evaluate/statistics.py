@@ -22,7 +22,7 @@ ALL_FRAMES, TRACK_MEDIANS, WHOLE_SONGS = "A: all frames", "B: medians of tracks"
 
 
 @dataclass(frozen=True)
-class Summary:
+class Statistics:
     """Median, median absolute deviation from it, mean and standard deviation (of a population) of `count` values, dB.
 
     `infinite` of them are infinite; mean and standard deviation are those of the others. nan where there is no value.
@@ -36,7 +36,7 @@ class Summary:
     sd: float
 
 
-def summary(values: Iterable[float]) -> Summary:
+def statistics_of(values: Iterable[float]) -> Statistics:
     """The statistics of all values that are defined."""
     x = np.array([value for value in values if not np.isnan(value)], dtype=np.float64)
     finite = x[np.isfinite(x)]
@@ -47,21 +47,21 @@ def summary(values: Iterable[float]) -> Summary:
             mad = float(np.median(np.abs(x - median)))
     if len(finite):
         mean, sd = float(finite.mean()), float(finite.std())
-    return Summary(len(x), len(x) - len(finite), median, mad, mean, sd)
+    return Statistics(len(x), len(x) - len(finite), median, mad, mean, sd)
 
 
-def of_song(score: StemScore) -> dict[str, Summary]:
+def of_song(score: StemScore) -> dict[str, Statistics]:
     """By measure, over the frames of one stem of one song."""
-    return {measure: summary(values) for measure, values in score.frames.items()}
+    return {measure: statistics_of(values) for measure, values in score.frames.items()}
 
 
-def over_all(scores: Sequence[StemScore]) -> dict[tuple[str, str], Summary]:
+def over_all(scores: Sequence[StemScore]) -> dict[tuple[str, str], Statistics]:
     """By aggregation and measure, over all songs; `scores` are of one stem."""
-    found: dict[tuple[str, str], Summary] = {}
+    found: dict[tuple[str, str], Statistics] = {}
     framed = [score for score in scores if score.frames]
     for measure in BSSEVAL if framed else ():
-        found[ALL_FRAMES, measure] = summary(np.concatenate([score.frames[measure] for score in framed]))
-        found[TRACK_MEDIANS, measure] = summary(of_song(score)[measure].median for score in framed)
+        found[ALL_FRAMES, measure] = statistics_of(np.concatenate([score.frames[measure] for score in framed]))
+        found[TRACK_MEDIANS, measure] = statistics_of(of_song(score)[measure].median for score in framed)
     for measure, attribute in WHOLE_SONG.items():
-        found[WHOLE_SONGS, measure] = summary(getattr(score, attribute) for score in scores)
+        found[WHOLE_SONGS, measure] = statistics_of(getattr(score, attribute) for score in scores)
     return found
