@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import torch
 
-from waveunet_cli.audio import Clip
 from waveunet_cli.devices import choose_placement
 from waveunet_cli.errors import ConfigError, DeviceError
 from waveunet_cli.events import OnEvent
@@ -19,9 +19,9 @@ from waveunet_cli.hub import load_model
 from waveunet_cli.library.find import require_distinct
 from waveunet_cli.library.ledger import Ledger
 from waveunet_cli.library.manifest import Overwrite
-from waveunet_cli.library.names import TEMPLATE
-from waveunet_cli.library.song import Separated, Song, Target, outputs_of, separate_song
+from waveunet_cli.library.song import Separated, Song, separate_song
 from waveunet_cli.library.storage import Located
+from waveunet_cli.library.target import Settings, Target
 from waveunet_cli.networks.family import Config, Model
 from waveunet_cli.streaming.channels import ChannelLayout
 from waveunet_cli.streaming.engine import new_engine
@@ -138,30 +138,24 @@ class Separator:
         out: str | Path = "separated",
         *,
         track: str | None = None,
-        filename: str = TEMPLATE,
-        container: str = "wav",
-        subtype: str | None = None,
-        clip: Clip = "rescale",
         overwrite: Overwrite = "changed",
         on_event: OnEvent = lambda event: None,
+        **settings: Unpack[Settings],
     ) -> Separated:
         """Separate a file into files that appear complete or not at all: out / filename, filled in.
 
         track      what {track} stands for (default: the file's name without extension)
-        container  wav, flac, ogg or mp3
-        subtype    a libsndfile name, by default the nearest to the input's depth
-        clip       what happens to stems beyond full scale in integer and lossy formats: rescale (one gain for all),
-                   clamp or none
         overwrite  changed: a song is skipped if its manifest says that its stems are whole, and made from this input by
                    this model with these settings;  never: if its stems all exist;  always: it is done again
         on_event   called with FileStart, Progress, Note and FileDone of events.py
+        settings   how stems are named and written: the fields of library.target.Target
 
         Raises AudioReadError, AudioWriteError, ConfigError for an output that cannot exist, and DeviceError if memory
         runs out. Waits for another process that is at work on the same stems.
         """
         song = Song(Located(Path(path)), Path(path).stem if track is None else track)
-        target = Target(Located(Path(out)), filename, container, subtype, clip)
-        require_distinct([song], [outputs_of(self, song, target)])
+        target = Target(Located(Path(out)), **settings)
+        require_distinct([song], [target.outputs(self, song)])
         ledger = Ledger([song], [], on_event)
         ledger.start(song)
         done = separate_song(self, song, target, overwrite=overwrite, on_event=ledger.pass_on)

@@ -141,6 +141,29 @@ def test_pages_of_separated_songs(separated, waveunet):
     assert links == [("tiny/one/listen.html", "one"), ("tiny/two/listen.html", "two")]
 
 
+def test_separate_writes_pages_and_pictures(separated, waveunet):
+    options = ("separate", "songs", "-n", "tiny.safetensors", "--picture", "svg", "--page")
+    for _ in range(2):  # the second time all songs are skipped
+        ran = waveunet(*options)
+        assert ran.code == 0, ran.err
+        folders = [separated / "tiny" / name for name in ("one", "two")]
+        written = [*(folder / "listen.html" for folder in folders), separated / "index.html"]
+        assert [separated.parent / path for path in ran.stems] == [
+            *written,
+            *(folder / "spectrograms.svg" for folder in folders),
+        ]
+        for path in written:
+            path.unlink()
+    write(Path("songs/three.wav"), noise(3), rate_hz=2000)
+    ran = waveunet(*options, "-q")
+    assert ran.code == 1
+    assert ran.err.startswith("Error: separated/tiny/three/")
+    assert "browsers do not play 2000 Hz" in ran.err
+    assert (separated / "tiny" / "three" / "spectrograms.svg").exists()
+    ran = waveunet(*options, "-o", "memory://out")
+    assert (ran.code, ran.out) == (2, "")
+
+
 def test_the_page_of_a_song_is_found_by_the_song(separated, waveunet):
     ran = waveunet("listen", "songs/two.wav")
     assert ran.stems == [Path("separated/tiny/two/listen.html")]

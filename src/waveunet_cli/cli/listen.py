@@ -1,8 +1,8 @@
 """`waveunet listen`: pages on which separated songs are heard."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -12,6 +12,8 @@ from waveunet_cli.errors import WaveUNetError
 
 if TYPE_CHECKING:
     from waveunet_cli.listen import Page, StemSet
+
+T = TypeVar("T")
 
 places_argument = click.argument(
     "places", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SONG|FOLDER..."
@@ -41,55 +43,48 @@ def command(places: Sequence[Path], out: Path, show: bool) -> None:
     and no program but a browser. The command prints the path of each page. Exit codes: 0, every page is written; 1,
     some could not be written; 2, the command or an option is wrong.
     """
-    from waveunet_cli.listen import write_index, write_page
+    from waveunet_cli.listen import find_stems
 
-    pages: list[Page] = []
     written: list[Path] = []
-
-    def page(stems: "StemSet") -> Path:
-        pages.append(write_page(stems, lambda note: say(note.text, err=True)))
-        written.append(pages[-1].path)
-        return pages[-1].path
-
-    def index(place: Path) -> None:
-        if place.is_dir() and len(pages) > 1:
-            written.append(write_index(place, pages))
-            say(str(written[-1]))
-        pages.clear()
-
     try:
-        for_each_song(places, out, page, index)
+        is_done = all_done(lambda place: write_pages(find_stems(place, out), place, written), places)
     finally:
         if show and written:
             click.launch(str(written[-1]))
+    if not is_done:
+        raise click.exceptions.Exit(EXIT_FAILED)
 
 
-def for_each_song(
-    places: Sequence[Path],
-    out: Path,
-    work: "Callable[[StemSet], Path]",
-    place_done: Callable[[Path], None] = lambda place: None,
-) -> None:
-    """Find the stems of every place, do the work for each song, and print the path it returns.
-
-    What fails is said, and the rest is done all the same; the command then ends with the code for that.
-    """
-    from waveunet_cli.listen import find_stems
-
+def all_done(work: Callable[[T], bool | None], items: Iterable[T]) -> bool:
+    """Do the work for every item. What fails is said, and the rest is done; returns whether nothing failed."""
     failed = False
-    for place in places:
+    for item in items:
         try:
-            found = find_stems(place, out)
+            failed |= work(item) is False
         except WaveUNetError as error:
             say_failed(error)
             failed = True
-            continue
-        for stems in found:
-            try:
-                say(str(work(stems)))
-            except WaveUNetError as error:
-                say_failed(error)
-                failed = True
-        place_done(place)
-    if failed:
-        raise click.exceptions.Exit(EXIT_FAILED)
+    return not failed
+
+
+def write_pages(found: "Iterable[StemSet]", folder: Path, written: list[Path]) -> bool:
+    """Write the page of every song, and the index of a folder of several songs; print and append their paths.
+
+    Returns whether all of them could be written.
+    """
+    from waveunet_cli.listen import write_index, write_page
+
+    pages: list[Page] = []
+
+    def add(path: Path) -> None:
+        written.append(path)
+        say(str(path))
+
+    def page(stems: "StemSet") -> None:
+        pages.append(write_page(stems, lambda note: say(note.text, err=True)))
+        add(pages[-1].path)
+
+    is_done = all_done(page, found)
+    if len(pages) > 1 and folder.is_dir():
+        add(write_index(folder, pages))
+    return is_done

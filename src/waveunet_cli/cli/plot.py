@@ -1,11 +1,17 @@
 """`waveunet plot`: separated songs as pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from waveunet_cli.cli.listen import for_each_song, out_option, places_argument
+from waveunet_cli.cli import EXIT_FAILED
+from waveunet_cli.cli.listen import all_done, out_option, places_argument
+from waveunet_cli.cli.terminal import say
+
+if TYPE_CHECKING:
+    from waveunet_cli.listen import StemSet
 
 
 @click.command()
@@ -28,14 +34,21 @@ def command(places: Sequence[Path], out: Path, kind: str) -> None:
     The picture spectrograms.png lies beside the stems. The command prints the path of each picture. Exit codes: 0,
     every picture is drawn; 1, some could not be drawn; 2, the command or an option is wrong.
     """
-    from waveunet_cli.listen.plot import draw, require_matplotlib
-    from waveunet_cli.listen.stemset import StemSet
+    from waveunet_cli.listen import find_stems
+    from waveunet_cli.listen.plot import require_matplotlib
 
     require_matplotlib()
+    if not all_done(lambda place: draw_pictures(find_stems(place, out), kind), places):
+        raise click.exceptions.Exit(EXIT_FAILED)
 
-    def picture(stems: StemSet) -> Path:
+
+def draw_pictures(found: "Iterable[StemSet]", kind: str) -> bool:
+    """Draw the picture of every song and print its path. Returns whether all of them could be drawn."""
+    from waveunet_cli.listen.plot import draw
+
+    def picture(stems: "StemSet") -> None:
         path = stems.beside(f"spectrograms.{kind}")
         draw(stems, path)
-        return path
+        say(str(path))
 
-    for_each_song(places, out, picture)
+    return all_done(picture, found)

@@ -13,9 +13,11 @@ import click
 from waveunet_cli.audio import CONTAINERS
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.cli import EXIT_FAILED
+from waveunet_cli.cli.listen import all_done, write_pages
 from waveunet_cli.cli.options import device_option, name_option, offline_option, precision_option, registry_option
+from waveunet_cli.cli.plot import draw_pictures
 from waveunet_cli.cli.voice import HumanVoice, JsonVoice
-from waveunet_cli.events import Event, Plan, Summary
+from waveunet_cli.events import Event, FileDone, Plan, Summary
 from waveunet_cli.files import whole_file
 from waveunet_cli.hub import load_model
 from waveunet_cli.library.batch import RayCluster, plan_songs, separate_songs
@@ -71,6 +73,16 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
     show_default=True,
     help="What happens if a stem is louder than its format can hold. rescale lowers all stems of the song by one gain, "
     "clamp cuts the samples, none cuts them only where the format must. Float stems keep their samples.",
+)
+@click.option(
+    "--page",
+    is_flag=True,
+    help="Write a page beside the stems that plays them in a browser, as waveunet listen does.",
+)
+@click.option(
+    "--picture",
+    type=click.Choice(["png", "svg"]),
+    help="Draw the song and its stems as spectrograms, as waveunet plot does.",
 )
 @click.option("--stereo", is_flag=True, help="Write two channels for mono songs, too.")
 @click.option(
@@ -149,6 +161,8 @@ def command(
     worker_cores: int,
     dry_run: bool,
     report: Path | None,
+    page: bool,
+    picture: str | None,
     progress_as: str,
     quiet: bool,
     verbose: bool,
@@ -167,13 +181,22 @@ def command(
         raise click.UsageError("--stems and --two-stems exclude each other; give one of them.")
     if report is not None and not (report.parent.is_dir() and os.access(report.parent, os.W_OK)):
         raise click.UsageError(f"--report {report}: {report.parent} is no folder to write to; make it or name another.")
+    if (page or picture) and "://" in out:
+        raise click.UsageError("--page and --picture need the stems on this machine; name a folder with --out.")
+    if picture:
+        from waveunet_cli.listen.plot import require_matplotlib
+
+        require_matplotlib()
     voice = JsonVoice(quiet) if progress_as == "json" else HumanVoice(quiet, verbose)
     context.call_on_close(voice.close)
     ends: list[Summary | Plan] = []
+    first_stems: list[Path] = []  # of every song that is done
 
     def on_event(event: Event) -> None:
         if isinstance(event, Summary | Plan):
             ends.append(event)
+        if isinstance(event, FileDone):
+            first_stems.append(Path(next(iter(event.stems.values()))))
         voice(event)
 
     def separator() -> "Separator":
@@ -204,8 +227,18 @@ def command(
         if report is not None and ends:
             with explained(report), whole_file(report) as temporary:
                 temporary.write_text(json.dumps(asdict(ends[-1]), indent=1) + "\n", encoding="utf-8")
-    if ends[-1].failed or (isinstance(ends[-1], Summary) and ends[-1].remaining):
+    shown = not (page or picture) or all_done(lambda out: _show(first_stems, out, page, picture), [Path(out)])
+    if not shown or ends[-1].failed or (isinstance(ends[-1], Summary) and ends[-1].remaining):
         raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _show(first_stems: Sequence[Path], out: Path, page: bool, picture: str | None) -> bool:
+    """Write what --page and --picture ask for; returns whether all of it could be written."""
+    from waveunet_cli.listen import stems_at
+
+    found = stems_at(sorted(first_stems))  # they come in the order in which songs were done
+    pages = not page or write_pages(found, out, [])
+    return (picture is None or draw_pictures(found, picture)) and pages
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -26,7 +26,8 @@ from waveunet_cli.events import Event, Note, Progress
 from waveunet_cli.library.lanes import Space, StoppedError, Waiting, errno_of, persistently
 from waveunet_cli.library.ledger import Ledger
 from waveunet_cli.library.manifest import Overwrite
-from waveunet_cli.library.song import Separated, Song, Target, separate_song
+from waveunet_cli.library.song import Separated, Song, separate_song
+from waveunet_cli.library.target import Target
 from waveunet_cli.networks.family import Model
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from waveunet_cli.errors import WaveUNetError
 from waveunet_cli.events import FileFailed, OnEvent, Plan, Planned
 from waveunet_cli.files import existing
 from waveunet_cli.library.manifest import Overwrite
-from waveunet_cli.library.song import Song, Target, outputs_of, request_of
+from waveunet_cli.library.song import Song
+from waveunet_cli.library.target import Target
 
 if TYPE_CHECKING:
     from waveunet_cli.separator import Separator
@@ -40,8 +41,8 @@ def plan(
     seconds = 0.0
     for song in songs:
         try:
-            outputs = outputs_of(separator, song, target)
-            why = outputs.why_again(song.file, request_of(separator, target), overwrite, remember=False)
+            outputs = target.outputs(separator, song)
+            why = outputs.why_again(song.file, target.request(separator), overwrite, remember=False)
             info = probe(Path(song.file.path))
             channels = separator.channels(info.channels)
             output = choose_output(replace(info, channels=channels), target.container, target.subtype)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from waveunet_cli.audio import AudioInfo, AudioReader, Clip, StemWriter, choose_output
+from waveunet_cli.audio import AudioInfo, AudioReader, StemWriter, choose_output
 from waveunet_cli.audio.read import reading_explained
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.errors import AudioReadError, AudioWriteError
 from waveunet_cli.events import OnEvent, Progress
 from waveunet_cli.files import existing
-from waveunet_cli.library.manifest import Overwrite, Request, SongOutputs
-from waveunet_cli.library.names import TEMPLATE, stem_paths
+from waveunet_cli.library.manifest import Overwrite
 from waveunet_cli.library.storage import FileMark, Glance, Located
+from waveunet_cli.library.target import Target
 
 if TYPE_CHECKING:
     from waveunet_cli.separator import Separator
@@ -61,17 +61,6 @@ class Song:
 
 
 @dataclass(frozen=True)
-class Target:
-    """Where stems go and as what; see `Separator.separate_file`."""
-
-    out: Located
-    filename: str = TEMPLATE
-    container: str = "wav"
-    subtype: str | None = None
-    clip: Clip = "rescale"
-
-
-@dataclass(frozen=True)
 class Separated:
     """What became of a song.
 
@@ -107,13 +96,13 @@ def separate_song(
 
     May be called from several threads: reading and writing of one song then overlap with computing another.
     """
-    outputs = outputs_of(separator, song, target)
+    outputs = target.outputs(separator, song)
     done = Separated(
         Path(song.file.path),
         {stem: Path(path) for stem, path in outputs.paths.items()},
         names=outputs.names,
     )
-    request = request_of(separator, target)
+    request = target.request(separator)
 
     def is_done() -> bool:
         return outputs.why_again(song.file, request, overwrite) is None
@@ -149,20 +138,6 @@ def separate_song(
         peak=report.peak,
         clipped_samples=report.clipped_samples,
     )
-
-
-def outputs_of(separator: "Separator", song: Song, target: Target) -> SongOutputs:
-    """Where the stems of a song go; raises ConfigError for an impossible template."""
-    model = separator.model.name
-    paths = stem_paths(target.out.path, target.filename, model, song.track, separator.stems, target.container)
-    return SongOutputs(paths, target.out)
-
-
-def request_of(separator: "Separator", target: Target) -> Request:
-    """What decides the samples of stems, the song itself aside."""
-    settings = separator.settings | {"stems": list(separator.stems)}
-    settings |= {"container": target.container, "subtype": target.subtype, "clip": target.clip}
-    return Request(separator.model_sha256, settings)
 
 
 def _pump(separator: "Separator", song: Song, reader: AudioReader, writer: StemWriter, on_event: OnEvent) -> str:

@@ -148,7 +148,7 @@ def find_stems(place: Path, out: Path) -> list[StemSet]:
     if not place.exists():
         raise AudioReadError(f"{place}: no such file or folder; check the path")
     if place.is_dir():
-        found = _in_folder(place) or _without_manifest(place)
+        found = [stems for _, stems in _manifests(place)] or _without_manifest(place)
         if not found:
             raise AudioReadError(f"{place}: no stems in this folder; name the folder that waveunet separate wrote to")
         return found
@@ -167,38 +167,49 @@ def _is_same(manifest: Manifest, song: Located) -> bool:
         return manifest.input_mark.seen_again(song) is not None
 
 
-def _in_folder(folder: Path) -> list[StemSet]:
-    return [stems for _, stems in _manifests(folder)]
+def stems_at(files: Iterable[Path]) -> list[StemSet]:
+    """The separated songs to which these stems belong, by their manifests, in their order."""
+    wanted = list(files)
+    beside = {
+        stem: found
+        for here in dict.fromkeys(file.parent for file in wanted)
+        for _, found in _manifests_in(here)
+        for stem in found.stems.values()
+    }
+    unique = {id(beside[file]): beside[file] for file in wanted if file in beside}
+    return list(unique.values())
 
 
 def _manifests(folder: Path) -> Iterator[tuple[Manifest, StemSet]]:
     """All finished songs below a folder, by their folders' names."""
-    for here, folders, names in os.walk(folder):
+    for here, folders, _ in os.walk(folder):
         folders.sort()
-        found: list[tuple[Path, Manifest]] = []
-        for path in sorted(Path(here) / name for name in names if Path(name).match(MANIFESTS)):
-            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-                found.append((path, parse_manifest(path.read_text(encoding="utf-8"))))
-        found.sort(key=lambda each: Path(each[1].input).stem)
-        titles = Counter(Path(manifest.input).stem for _, manifest in found)
-        for path, manifest in found:
-            title = Path(manifest.input).stem
-            key = path.stem.rpartition("-")[2]
-            named = title if titles[title] == 1 and len(os.fsencode(title)) <= MAX_LABEL_BYTES else key
-            label = "" if len(found) == 1 else named
-            mixture = Path(manifest.input)
-            yield (
-                manifest,
-                StemSet(
-                    title=title,
-                    folder=path.parent,
-                    stems={stem: path.parent / relative for stem, relative in manifest.paths.items()},
-                    mixture=mixture if mixture.exists() else None,
-                    gain=manifest.gain,
-                    model=manifest.model,
-                    label=label,
-                ),
-            )
+        yield from _manifests_in(Path(here))
+
+
+def _manifests_in(folder: Path) -> list[tuple[Manifest, StemSet]]:
+    """The finished songs whose manifests are in a folder, by their titles."""
+    manifests: list[tuple[Path, Manifest]] = []
+    for path in sorted(folder.glob(MANIFESTS)):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            manifests.append((path, parse_manifest(path.read_text(encoding="utf-8"))))
+    titles = Counter(Path(manifest.input).stem for _, manifest in manifests)
+    found = []
+    for path, manifest in sorted(manifests, key=lambda each: Path(each[1].input).stem):
+        mixture = Path(manifest.input)
+        key = path.stem.rpartition("-")[2]
+        named = titles[mixture.stem] == 1 and len(os.fsencode(mixture.stem)) <= MAX_LABEL_BYTES
+        stems = StemSet(
+            title=mixture.stem,
+            folder=folder,
+            stems={stem: folder / relative for stem, relative in manifest.paths.items()},
+            mixture=mixture if mixture.exists() else None,
+            gain=manifest.gain,
+            model=manifest.model,
+            label="" if len(manifests) == 1 else mixture.stem if named else key,
+        )
+        found.append((manifest, stems))
+    return found
 
 
 def _without_manifest(folder: Path) -> list[StemSet]:
