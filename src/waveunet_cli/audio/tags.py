@@ -14,6 +14,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from waveunet_cli.text import plain
+
 STUDIO_CHUNKS = (b"bext", b"cue ", b"smpl")
 MAX_CHUNK_BYTES = 1 << 24
 MAX_FLAC_COVER_BYTES = (1 << 24) - (1 << 10)  # a block of FLAC counts in 24 bits, and holds a few words besides
@@ -57,15 +59,19 @@ class Tags:
     """What a file says of itself.
 
     texts: field (a key of _FIELDS) → value; chunks: of a WAV file, (name, content) of what is about its samples
+    comment: is written, and not read; start_frames: which frame of the song the file begins with
     """
 
     texts: Mapping[str, str] = field(default_factory=dict)
     cover: Cover | None = None
     chunks: tuple[tuple[bytes, bytes], ...] = ()
+    comment: str = ""
+    start_frames: int = 0
 
-    def of_stem(self, stem: str, song: str) -> "Tags":
-        """The tags of a stem of this song; `song` is its title if it does not say one."""
-        return replace(self, texts={**self.texts, "title": f"{self.texts.get('title', song)} ({stem})"})
+    def of_stem(self, stem: str, song: str, comment: str, start_frames: int = 0) -> "Tags":
+        """The tags of a stem of this song, or of its part; `song` is its title if it does not say one."""
+        texts = {**self.texts, "title": plain(f"{self.texts.get('title', song)} ({stem})")}
+        return replace(self, texts=texts, comment=plain(comment), start_frames=start_frames)
 
 
 def read_tags(path: Path) -> Tags:
@@ -102,27 +108,32 @@ def read_tags(path: Path) -> Tags:
     return Tags({name: text for name, text in texts.items() if text}, cover, chunks)
 
 
-def write_tags(path: Path, container: str, tags: Tags, comment: str, start_frames: int = 0) -> list[str]:
+def write_tags(path: Path, container: str, tags: Tags) -> list[str]:
     """Put tags into a finished file of one of our containers; returns what its format has no place for, in words.
 
-    start_frames: which frame of the song the file begins with
+    Raises OSError.
     """
+    from mutagen import MutagenError
+
     lost: list[str] = []
     if tags.chunks and container != "wav":
         lost += [f"the {name.decode().strip()} chunk" for name, _ in tags.chunks if name != b"LIST"]
-    _WRITERS[container](path, tags, comment, start_frames, lost)
+    try:
+        _WRITERS[container](path, tags, lost)
+    except MutagenError as error:  # it wraps what the disk said
+        raise next((each for each in error.args if isinstance(each, OSError)), OSError(str(error))) from error
     return lost
 
 
-def _write_id3_file(path: Path, tags: Tags, comment: str, start_frames: int, lost: list[str]) -> None:
-    _id3(tags, comment).save(path)
+def _write_id3_file(path: Path, tags: Tags, lost: list[str]) -> None:
+    _id3(tags).save(path)
 
 
-def _write_flac(path: Path, tags: Tags, comment: str, start_frames: int, lost: list[str]) -> None:
+def _write_flac(path: Path, tags: Tags, lost: list[str]) -> None:
     from mutagen.flac import FLAC
 
     file = FLAC(path)
-    _put_vorbis(file, tags, comment)
+    _put_vorbis(file, tags)
     if tags.cover is not None:
         if len(tags.cover.data) > MAX_FLAC_COVER_BYTES:
             lost.append(f"the cover of {len(tags.cover.data) / 1e6:.1f} MB")
@@ -131,17 +142,17 @@ def _write_flac(path: Path, tags: Tags, comment: str, start_frames: int, lost: l
     file.save()
 
 
-def _write_ogg(path: Path, tags: Tags, comment: str, start_frames: int, lost: list[str]) -> None:
+def _write_ogg(path: Path, tags: Tags, lost: list[str]) -> None:
     import mutagen
 
     file = mutagen.File(path)
-    _put_vorbis(file, tags, comment)
+    _put_vorbis(file, tags)
     if tags.cover is not None:
         file["metadata_block_picture"] = [base64.b64encode(_picture(tags.cover).write()).decode()]
     file.save()
 
 
-def _write_mp4(path: Path, tags: Tags, comment: str, start_frames: int, lost: list[str]) -> None:
+def _write_mp4(path: Path, tags: Tags, lost: list[str]) -> None:
     from mutagen.mp4 import MP4, AtomDataType, MP4Cover, MP4FreeForm
 
     file = MP4(path)
@@ -159,21 +170,21 @@ def _write_mp4(path: Path, tags: Tags, comment: str, start_frames: int, lost: li
                 file[atom] = [text]
         except ValueError:
             lost.append(f"the {name} {text!r}")
-    file["\xa9cmt"] = [comment]
+    file["\xa9cmt"] = [tags.comment]
     if tags.cover is not None:
         kind = MP4Cover.FORMAT_PNG if tags.cover.mime == "image/png" else MP4Cover.FORMAT_JPEG
         file["covr"] = [MP4Cover(tags.cover.data, kind)]
     file.save()
 
 
-def _write_wav(path: Path, tags: Tags, comment: str, start_frames: int, lost: list[str]) -> None:
+def _write_wav(path: Path, tags: Tags, lost: list[str]) -> None:
     """Append chunks: mutagen would not do it to RF64."""
     id3 = BytesIO()
-    _id3(tags, comment).save(id3)
+    _id3(tags).save(id3)
     texts = [(names.info, tags.texts[name]) for name, names in _FIELDS.items() if names.info and name in tags.texts]
-    info = b"".join(_chunk(code.encode(), text.encode() + b"\0") for code, text in [*texts, ("ICMT", comment)])
-    chunks = [(name, _moved(content, start_frames)) for name, content in tags.chunks if name == b"bext"]
-    if start_frames:
+    info = b"".join(_chunk(code.encode(), text.encode() + b"\0") for code, text in [*texts, ("ICMT", tags.comment)])
+    chunks = [(name, _moved(content, tags.start_frames)) for name, content in tags.chunks if name == b"bext"]
+    if tags.start_frames:
         lost += [
             f"the {name.decode().strip()} chunk of a part" for name, _ in tags.chunks if name in (b"cue ", b"smpl")
         ]
@@ -195,8 +206,7 @@ def _write_wav(path: Path, tags: Tags, comment: str, start_frames: int, lost: li
         file.write(struct.pack(form, riff_bytes))
 
 
-Writer = Callable[[Path, Tags, str, int, list[str]], None]
-_WRITERS: Mapping[str, Writer] = {
+_WRITERS: Mapping[str, Callable[[Path, Tags, list[str]], None]] = {
     "wav": _write_wav,
     "flac": _write_flac,
     "ogg": _write_ogg,
@@ -206,22 +216,22 @@ _WRITERS: Mapping[str, Writer] = {
 }
 
 
-def _id3(tags: Tags, comment: str) -> Any:
+def _id3(tags: Tags) -> Any:
     from mutagen import id3
 
     made = id3.ID3()
     for name, text in tags.texts.items():
         made.add(getattr(id3, _FIELDS[name].id3)(encoding=3, text=[text]))
-    made.add(id3.COMM(encoding=3, lang="eng", desc="", text=[comment]))
+    made.add(id3.COMM(encoding=3, lang="eng", desc="", text=[tags.comment]))
     if tags.cover is not None:
         made.add(id3.APIC(encoding=0, mime=tags.cover.mime, type=3, desc="", data=tags.cover.data))
     return made
 
 
-def _put_vorbis(file: Any, tags: Tags, comment: str) -> None:
+def _put_vorbis(file: Any, tags: Tags) -> None:
     for name, text in tags.texts.items():
         file[_FIELDS[name].vorbis] = [text]
-    file["comment"] = [comment]
+    file["comment"] = [tags.comment]
 
 
 def _picture(cover: Cover) -> Any:

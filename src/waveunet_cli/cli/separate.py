@@ -75,6 +75,12 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
     "clamp cuts the samples, none cuts them only where the format must. Float stems keep their samples.",
 )
 @click.option(
+    "--tags/--no-tags",
+    default=True,
+    show_default=True,
+    help="Give the stems the song's tags and its cover, and a comment that names the model.",
+)
+@click.option(
     "--page",
     is_flag=True,
     help="Write a page beside the stems that plays them in a browser, as waveunet listen does.",

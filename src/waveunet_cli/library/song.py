@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from waveunet_cli import __version__
 from waveunet_cli.audio import AudioInfo, AudioReader, StemWriter, choose_output
 from waveunet_cli.audio.read import reading_explained
 from waveunet_cli.audio.sinks import explained
+from waveunet_cli.audio.tags import Tags, read_tags
 from waveunet_cli.errors import AudioReadError, AudioWriteError
-from waveunet_cli.events import OnEvent, Progress
+from waveunet_cli.events import Note, OnEvent, Progress
 from waveunet_cli.files import existing
 from waveunet_cli.library.manifest import Overwrite
 from waveunet_cli.library.storage import FileMark, Glance, Located
@@ -104,6 +106,13 @@ def separate_song(
     )
     request = target.request(separator)
 
+    def tags_of(path: Path) -> dict[str, Tags] | None:
+        if not target.tags:
+            return None
+        comment = f"separated by waveunet {__version__} with {separator.model.name} ({separator.model_sha256[:12]})"
+        tags, title = read_tags(path), song.file.path.stem
+        return {stem: tags.of_stem(stem, title, comment) for stem in outputs.paths}
+
     def is_done() -> bool:
         return outputs.why_again(song.file, request, overwrite) is None
 
@@ -122,7 +131,9 @@ def separate_song(
             rate_hz = info.sample_rate_hz
             with (
                 outputs.storage.landing(outputs.paths, outputs.lock) as paths,
-                StemWriter(paths, rate_hz, channels, output, target.clip, info.frames, outputs.key) as writer,
+                StemWriter(
+                    paths, rate_hz, channels, output, target.clip, info.frames, outputs.key, tags_of(path)
+                ) as writer,
             ):
                 sha256 = _pump(separator, song, reader, writer, on_event)
                 with reading_explained(song.name):
@@ -131,6 +142,9 @@ def separate_song(
                     raise AudioReadError(f"{song.name}: was changed while it was read; separate it again")
                 report = writer.commit()
             outputs.finish(song.file, FileMark(*after, sha256), separator.model.name, request, rate_hz, report)
+    if report.lost:
+        lost = ", ".join(report.lost)
+        on_event(Note(f"{song.name}: {target.container} has no place for {lost}, so the stems are without"))
     return replace(
         done,
         seconds=report.frames / rate_hz,

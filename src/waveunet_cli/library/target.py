@@ -20,6 +20,7 @@ class Settings(TypedDict, total=False):
     container: str
     subtype: str | None
     clip: Clip
+    tags: bool
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Target:
     subtype    a libsndfile name, by default the nearest to the input's depth
     clip       what happens to stems beyond full scale in integer and lossy formats: rescale (one gain for all),
                clamp or none
+    tags       whether the song's tags, its cover, and a comment that names the model go into the stems
     """
 
     out: Located
@@ -38,6 +40,7 @@ class Target:
     container: str = "wav"
     subtype: str | None = None
     clip: Clip = "rescale"
+    tags: bool = True
 
     def outputs(self, separator: "Separator", song: "Song") -> SongOutputs:
         """Where the stems of a song go; raises ConfigError for an impossible template."""
@@ -50,4 +53,5 @@ class Target:
         """What decides the samples of stems, the song itself aside."""
         settings: dict[str, SettingValue] = {**separator.settings, "stems": list(separator.stems)}
         settings |= {"container": self.container, "subtype": self.subtype, "clip": self.clip}
+        settings |= {} if self.tags else {"tags": False}
         return Request(separator.model_sha256, settings)
