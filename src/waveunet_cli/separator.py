@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
+from math import gcd, lcm
 from pathlib import Path
 from typing import Unpack
 
@@ -23,12 +24,14 @@ from waveunet_cli.library.song import Separated, Song, separate_song
 from waveunet_cli.library.storage import Located
 from waveunet_cli.library.target import Settings, Target
 from waveunet_cli.networks.family import Config, Model
+from waveunet_cli.networks.geometry import MASK_HOP_FRAMES
 from waveunet_cli.streaming.channels import ChannelLayout
 from waveunet_cli.streaming.engine import new_engine
 from waveunet_cli.streaming.song import BLOCK_FRAMES, Audio, Engine, SongStream, open_stream
 from waveunet_cli.streaming.stems import StemSelection
 
 MAX_SEGMENT_SECONDS = 600
+EDGE_FRAMES = 8192  # more than resampling, masks and treble add to what a network reaches, at the model's rate
 MAX_CHANNELS = 64  # of an array; more are frames in the wrong place
 
 
@@ -135,14 +138,15 @@ class Separator:
     def separate_file(
         self,
         path: str | Path,
-        out: str | Path = "separated",
+        out: str | Path | None = "separated",
         *,
         track: str | None = None,
         overwrite: Overwrite = "changed",
         on_event: OnEvent = lambda event: None,
         **settings: Unpack[Settings],
     ) -> Separated:
-        """Separate a file into files that appear complete or not at all: out / filename, filled in.
+        """Separate a file into files that appear complete or not at all: out / filename, filled in; `out` None is the
+        file's own folder.
 
         track      what {track} stands for (default: the file's name without extension)
         overwrite  changed: a song is skipped if its manifest says that its stems are whole, and made from this input by
@@ -154,13 +158,28 @@ class Separator:
         runs out. Waits for another process that is at work on the same stems.
         """
         song = Song(Located(Path(path)), Path(path).stem if track is None else track)
-        target = Target(Located(Path(out)), **settings)
+        target = Target(None if out is None else Located(Path(out)), **settings)
         require_distinct([song], [target.outputs(self, song)])
         ledger = Ledger([song], [], on_event)
         ledger.start(song)
         done = separate_song(self, song, target, overwrite=overwrite, on_event=ledger.pass_on)
         ledger.finish(song, done)
         return done
+
+    def first_frame(self, sample_rate: int, frame: int) -> int:
+        """Where a stream may begin so that from `frame` on it gives the whole song's samples, but for their rounding.
+
+        It is so far before that the silence before the stream does not reach `frame`, and at a multiple of the
+        network's steps. A network that knows one window only begins with the song.
+        """
+        model_hz, window = self.model.config.sample_rate, self.model.config.window()
+        if not window.alignment:
+            return 0
+        common = gcd(sample_rate, model_hz)
+        step = lcm(window.alignment, MASK_HOP_FRAMES, model_hz // common)  # at the model's rate
+        step = step // (model_hz // common) * (sample_rate // common)
+        reach = -(-(window.reach + EDGE_FRAMES) * sample_rate // model_hz)
+        return max(0, (frame - reach) // step * step)
 
     def channels(self, file_channels: int) -> int:
         """How many channels the stems of a file have."""

@@ -1,6 +1,18 @@
 """Options that several commands share."""
 
+import re
+
 import click
+
+
+def seconds(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """A time in a song: seconds, minutes:seconds, or hours:minutes:seconds."""
+    if value is None:
+        return None
+    if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d*)?", value):
+        raise click.BadParameter(f"{value!r} is no time; write 62.5, 1:02.5 or 0:01:02.5")
+    return float(sum(float(part) * 60**power for power, part in enumerate(reversed(value.split(":")))))
+
 
 name_option = click.option(
     "-n",

@@ -18,7 +18,7 @@ from waveunet_cli.library.manifest import Overwrite
 from waveunet_cli.library.names import stem_paths
 from waveunet_cli.library.plan import plan
 from waveunet_cli.library.song import Separated, Song, separate_song
-from waveunet_cli.library.storage import Disk, Located, located
+from waveunet_cli.library.storage import Disk, Located, StandardInput, located
 from waveunet_cli.library.target import Settings, Target
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class RayCluster:
 
 def separate_songs(
     inputs: Iterable[PathOrAddress],
-    out: PathOrAddress,
+    out: PathOrAddress | None,
     separator: "Separator | Callable[[], Separator]",
     *,
     overwrite: Overwrite = "changed",
@@ -51,8 +51,9 @@ def separate_songs(
 ) -> Summary:
     """Separate songs, and folders of songs, into stems. A song that fails does not stop the others.
 
-    inputs      paths and addresses (s3://…) of songs, and of folders, which are searched with their subfolders
-    out         the folder, or the address of a folder, below which the stems go
+    inputs      paths and addresses (s3://…) of songs, and of folders, which are searched with their subfolders;
+                "-" is a song on standard input
+    out         the folder, or the address of a folder, below which the stems go; None: each song's own folder
     separator   a Separator, or a function that makes one, which is called only if songs were found
     overwrite   as in `Separator.separate_file`
     jobs        how many songs are at work at once; while one is computed, others are read and written
@@ -69,7 +70,7 @@ def separate_songs(
         raise ConfigError(f"jobs: found {jobs!r}; give a whole number from 1 to {MAX_JOBS}")
     if cluster is not None and find_spec("ray") is None:
         raise ConfigError("--engine ray needs Ray; install it with: pip install ray")
-    target = Target(located(out), **settings)
+    target = Target(None if out is None else located(out), **settings)
     batch = _found(inputs, target, overwrite, disks_only=cluster is not None)
     if not batch.songs:
         return Ledger([], batch.problems, on_event).summary()
@@ -83,7 +84,7 @@ def separate_songs(
             device=str(made.placement),
             engine="local" if cluster is None else "ray",
             jobs=jobs,
-            out=target.out.name,
+            out="" if target.out is None else target.out.name,
         )
     )
     ledger = Ledger(batch.songs, batch.problems, on_event, strict)
@@ -93,7 +94,7 @@ def separate_songs(
 
     try:
         if cluster is None:
-            Lanes(separate, ledger, target.out, jobs, strict).run(batch.songs)
+            Lanes(separate, ledger, target.folder(batch.songs[0]), jobs, strict).run(batch.songs)
         else:
             from waveunet_cli.library.cluster import Cluster, Order
 
@@ -108,7 +109,7 @@ def separate_songs(
 
 def plan_songs(
     inputs: Iterable[PathOrAddress],
-    out: PathOrAddress,
+    out: PathOrAddress | None,
     separator: "Separator | Callable[[], Separator]",
     *,
     overwrite: Overwrite = "changed",
@@ -119,7 +120,7 @@ def plan_songs(
 
     Changes nothing. Gives `on_event` a Planned for each song. Returns the Plan, or a Summary if there is no song.
     """
-    target = Target(located(out), **settings)
+    target = Target(None if out is None else located(out), **settings)
     batch = _found(inputs, target, overwrite, disks_only=True)
     if not batch.songs:
         return Ledger([], batch.problems, on_event).summary()
@@ -140,7 +141,8 @@ class _Batch:
         made = separator() if callable(separator) else separator
         outputs = [self.target.outputs(made, song) for song in self.songs]
         require_distinct(self.songs, outputs)
-        require_apart(self.inputs, self.target.out, outputs)
+        if self.target.out is not None:
+            require_apart(self.inputs, self.target.out, outputs)
         return made
 
 
@@ -150,12 +152,14 @@ def _found(inputs: Iterable[PathOrAddress], target: Target, overwrite: Overwrite
         if value not in legal:
             raise ConfigError(f"{name}: found {value!r}; choose one of {', '.join(legal)}")
     require_legal(target.container, target.subtype)
-    stem_paths(target.out.path, target.filename, "model", "track", ["stem"], target.container)  # refuses a bad template
+    stem_paths(Path(), target.template, "model", "track", ["stem"], target.container)  # refuses a bad template
     given = [located(one) for one in ([inputs] if isinstance(inputs, str | os.PathLike) else inputs)]
-    for one in [*given, target.out] if disks_only else ():
-        if not isinstance(one.storage, Disk):
+    for one in [*given, *([target.out] if target.out else [])]:
+        if target.out is None and isinstance(one.storage, StandardInput):
+            raise ConfigError("standard input lies in no folder that stems could be written to; name one with --out")
+        if disks_only and type(one.storage) is not Disk:
             raise ConfigError(
-                f"{one.name}: --dry-run and --engine ray know no addresses; mount the storage, or leave them out"
+                f"{one.name}: --dry-run and --engine ray know only files and folders of this machine; name one of these"
             )
     songs, problems = find_songs(given, target.out)
     failed = [FileFailed(None, None, type(problem).__name__, str(problem)) for problem in problems]

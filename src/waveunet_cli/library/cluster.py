@@ -131,7 +131,6 @@ class Cluster:
         self._order = order
         self._model = ray.put(model)
         self._ledger = ledger
-        self._space = Space(order.target.out)
         self._strict = strict
         self._workers: list[Any] = []
         self._idle: list[Any] = []
@@ -140,6 +139,7 @@ class Cluster:
     def run(self, songs: Sequence[Song]) -> None:
         """Every song once. Whatever interrupts it ends the songs at work cleanly."""
         waiting = Waiting(songs)
+        self._space = Space(self._order.target.folder(songs[0]))
         try:
             while (waiting and self._ledger.stopped is None) or self._at_work:
                 self._grow(len(waiting))

@@ -44,6 +44,7 @@ def plan(
             outputs = target.outputs(separator, song)
             why = outputs.why_again(song.file, target.request(separator), overwrite, remember=False)
             info = probe(Path(song.file.path))
+            info = replace(info, frames=target.part(info).frames)
             channels = separator.channels(info.channels)
             output = choose_output(replace(info, channels=channels), target.container, target.subtype)
         except WaveUNetError as error:
@@ -58,6 +59,7 @@ def plan(
             seconds += length or 0.0
             needed_bytes += _stem_bytes(info, channels, output) * len(separator.stems)
     speed = steady_speed(separator) if seconds else 0.0
+    out = target.folder(songs[0])
     planned = Plan(
         songs=len(songs) + len(problems),
         to_do=to_do,
@@ -65,7 +67,7 @@ def plan(
         unknown=unknown,
         seconds=seconds,
         needed_bytes=needed_bytes,
-        free_bytes=shutil.disk_usage(existing(target.out.storage.space(target.out.path))).free,
+        free_bytes=shutil.disk_usage(existing(out.storage.space(out.path))).free,
         estimated_seconds=seconds / speed if speed else 0.0,
         speed=speed,
     )

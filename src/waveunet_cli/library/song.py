@@ -21,7 +21,7 @@ from waveunet_cli.events import Note, OnEvent, Progress
 from waveunet_cli.files import existing
 from waveunet_cli.library.manifest import Overwrite
 from waveunet_cli.library.storage import FileMark, Glance, Located
-from waveunet_cli.library.target import Target
+from waveunet_cli.library.target import Part, Target
 
 if TYPE_CHECKING:
     from waveunet_cli.separator import Separator
@@ -106,12 +106,12 @@ def separate_song(
     )
     request = target.request(separator)
 
-    def tags_of(path: Path) -> dict[str, Tags] | None:
+    def tags_of(path: Path, start_frames: int) -> dict[str, Tags] | None:
         if not target.tags:
             return None
         comment = f"separated by waveunet {__version__} with {separator.model.name} ({separator.model_sha256[:12]})"
         tags, title = read_tags(path), song.file.path.stem
-        return {stem: tags.of_stem(stem, title, comment) for stem in outputs.paths}
+        return {stem: tags.of_stem(stem, title, comment, start_frames) for stem in outputs.paths}
 
     def is_done() -> bool:
         return outputs.why_again(song.file, request, overwrite) is None
@@ -122,9 +122,10 @@ def separate_song(
     with song.file.storage.as_file(song.file.path) as path, AudioReader(path, on_event) as reader:
         info = reader.info
         channels = separator.channels(info.channels)
+        part = target.part(info)
         output = choose_output(replace(info, channels=channels), target.container, target.subtype)
         with explained(outputs.name):
-            _check_space(target.out, info, channels, len(outputs.paths))
+            _check_space(target.folder(song), replace(info, frames=part.frames), channels, len(outputs.paths))
         with outputs.claim(wait), separator.memory_explained(path):
             if is_done():  # by now, by another process
                 return replace(done, skipped=True)
@@ -132,10 +133,12 @@ def separate_song(
             with (
                 outputs.storage.landing(outputs.paths, outputs.lock) as paths,
                 StemWriter(
-                    paths, rate_hz, channels, output, target.clip, info.frames, outputs.key, tags_of(path)
+                    paths, rate_hz, channels, output, target.clip, part.frames, outputs.key, tags_of(path, part.start)
                 ) as writer,
             ):
-                sha256 = _pump(separator, song, reader, writer, on_event)
+                sha256, frames = _pump(separator, song, reader, part, writer, on_event)
+                if part.start and frames <= part.start:
+                    raise target.too_short(info.path, frames / rate_hz)
                 with reading_explained(song.name):
                     after = song.file.glance()
                 if after != before:
@@ -154,20 +157,26 @@ def separate_song(
     )
 
 
-def _pump(separator: "Separator", song: Song, reader: AudioReader, writer: StemWriter, on_event: OnEvent) -> str:
-    """Let a song run through; decoding the next block and encoding the last overlap with computing this one.
+def _pump(
+    separator: "Separator", song: Song, reader: AudioReader, part: Part, writer: StemWriter, on_event: OnEvent
+) -> tuple[str, int]:
+    """Let a part of a song run through; decoding the next block and encoding the last overlap with computing this one.
 
-    Returns the SHA-256 of the file.
+    Returns the SHA-256 of the file, and how many frames of the song were separated.
     """
     info = reader.info
-    total_seconds = None if info.frames is None else info.frames / info.sample_rate_hz
-    frames = done = 0
+    total_seconds = None if part.frames is None else part.frames / info.sample_rate_hz
+    first = separator.first_frame(info.sample_rate_hz, part.start)
+    frames = done = first  # of the song: read, and separated
     begun = time.monotonic()
 
     def advance(stems: dict[str, Audio]) -> Future[None]:
         nonlocal done
+        wanted = slice(max(0, part.start - done), None if part.stop is None else max(0, part.stop - done))
         done += len(stems[separator.stems[0]])
-        seconds = done / info.sample_rate_hz
+        stems = {stem: audio[wanted] for stem, audio in stems.items()}
+        end = done if part.stop is None else min(done, part.stop)
+        seconds = max(0, end - part.start) / info.sample_rate_hz
         speed = seconds / max(1e-6, time.monotonic() - begun)
         left_seconds = None if total_seconds is None or not speed else (total_seconds - seconds) / speed
         on_event(Progress(song.name, song.track, seconds, total_seconds, speed, left_seconds, 0, 1, speed))
@@ -175,22 +184,23 @@ def _pump(separator: "Separator", song: Song, reader: AudioReader, writer: StemW
 
     with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "write") as writing:
         stream = separator.song(info.sample_rate_hz, info.channels)
+        reader.skip(first)
         blocks = reader.blocks(READ_FRAMES)
         coming = reading.submit(next, blocks, None)
         written = advance(separator.compute(stream.push, np.zeros((0, info.channels), np.float32)))
-        while (block := coming.result()) is not None:
+        while (part.stop is None or done < part.stop) and (block := coming.result()) is not None:
             coming = reading.submit(next, blocks, None)
             frames += len(block)
             stems = separator.compute(stream.push, block)
             written.result()
             written = advance(stems)
         marked = reading.submit(Located(info.path).sha256)
-        stems = separator.compute(stream.flush)
         written.result()
-        advance(stems).result()
-        assert done == frames, f"{done} frames of stems from {frames} frames of mixture"
+        if part.stop is None or done < part.stop:
+            advance(separator.compute(stream.flush)).result()
+            assert done == frames, f"{done} frames of stems from {frames} frames of mixture"
         with reading_explained(info.path):
-            return marked.result()
+            return marked.result(), done
 
 
 def _check_space(out: Located, info: AudioInfo, channels: int, stems: int) -> None:

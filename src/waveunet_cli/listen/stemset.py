@@ -17,6 +17,7 @@ from waveunet_cli.audio import AUDIO_EXTENSIONS, AudioReader, read_blocks
 from waveunet_cli.audio.read import reading_explained
 from waveunet_cli.errors import AudioReadError
 from waveunet_cli.library.manifest import Manifest, parse_manifest
+from waveunet_cli.library.names import part_name
 from waveunet_cli.library.storage import Located
 
 MANIFESTS = ".waveunet-*.json"
@@ -32,6 +33,7 @@ class StemSet:
 
     title: what the song is called; folder: where they lie, and what belongs to them; stems: name → file
     mixture: the song itself, if it is known; gain: the stems' against it; model: who separated it, "" if unknown
+    start_seconds: where in the song the stems begin, and, if is_part, end before it does
     label: tells it from the other songs of the same folder; "" if there are none
     """
 
@@ -42,6 +44,8 @@ class StemSet:
     gain: float = 1.0
     model: str = ""
     label: str = ""
+    start_seconds: float = 0.0
+    is_part: bool = False
 
     def beside(self, name: str) -> Path:
         """Where a file that belongs to this song lies, such as listen.html."""
@@ -105,11 +109,14 @@ class Tracks:
         if path is None:
             return
         reader = self._open.enter_context(AudioReader(path))
-        found = (_frames(reader), reader.info.sample_rate_hz)
+        skipped = round(self.stems.start_seconds * reader.info.sample_rate_hz)
+        length = _frames(reader) - skipped
+        found = (min(length, self.frames) if self.stems.is_part else length, reader.info.sample_rate_hz)
         if found != (self.frames, self.sample_rate_hz):
             self.mixture_said = f"{path}: has {found[0]} frames at {found[1]} Hz, its stems {self.frames}"
             return
         self.channels = max(self.channels, reader.info.channels)
+        reader.skip(skipped)
         self._mixture = reader
 
     def blocks(self, block_frames: int) -> Iterator[tuple[dict[str, Audio], Audio]]:
@@ -124,7 +131,7 @@ class Tracks:
             if mixture is None:
                 yield named, sum_of(parts)
             else:
-                yield named, next(mixture) * np.float32(self.stems.gain)
+                yield named, next(mixture)[: len(parts[0])] * np.float32(self.stems.gain)
 
 
 def sum_of(blocks: Iterable[Audio]) -> Audio:
@@ -199,14 +206,18 @@ def _manifests_in(folder: Path) -> list[tuple[Manifest, StemSet]]:
         mixture = Path(manifest.input)
         key = path.stem.rpartition("-")[2]
         named = titles[mixture.stem] == 1 and len(os.fsencode(mixture.stem)) <= MAX_LABEL_BYTES
+        start, end = (manifest.settings.get(name) for name in ("start_seconds", "end_seconds"))
+        start_seconds, end_seconds = start if isinstance(start, float) else 0.0, end if isinstance(end, float) else None
         stems = StemSet(
-            title=mixture.stem,
+            title=mixture.stem + part_name(start_seconds, end_seconds),
             folder=folder,
             stems={stem: folder / relative for stem, relative in manifest.paths.items()},
             mixture=mixture if mixture.exists() else None,
             gain=manifest.gain,
             model=manifest.model,
             label="" if len(manifests) == 1 else mixture.stem if named else key,
+            start_seconds=start_seconds,
+            is_part=end_seconds is not None,
         )
         found.append((manifest, stems))
     return found
