@@ -1,4 +1,4 @@
-"""Parts of songs, standard input and output, and stems beside their songs, as `waveunet separate` has them."""
+"""Parts of songs, mixes, standard input and output, and stems beside their songs, as `waveunet separate` has them."""
 
 import io
 import subprocess
@@ -123,6 +123,9 @@ def test_a_part_that_is_not_there(run, here, container):
         (("--beside", "--stdout", "vocals"), "--stdout takes one song, and neither --beside"),
         (("--stdout", "vocals", "song.wav"), "--stdout takes one song"),
         (("--stdout", "drums"), "drums"),
+        (("--mix", "vocals"), "'vocals' is no stem with its level; write vocals=-12dB or drums=0"),
+        (("--mix", "drums=1"), "mix: drums is none of the stems that are written: accompaniment, vocals"),
+        (("--mix", "vocals=-1"), "mix: vocals times -1; give a factor of 0 or more"),
     ],
 )
 def test_usage_errors(run, here, options, words):
@@ -133,6 +136,34 @@ def test_usage_errors(run, here, options, words):
     assert sorted(path.name for path in here.iterdir()) == ["song.wav", "tiny.safetensors"]
 
 
+# --- mixes
+
+
+def test_a_mix_is_the_sum_of_its_stems(run, here):
+    write(here / "song.wav", 3 * RATE, subtype="FLOAT")
+    ran = run("song.wav", "--mix", "vocals=-12dB, accompaniment=.5")
+    assert ran.code == 0, ran.err
+    assert [path.stem for path in ran.stems] == ["accompaniment", "vocals", "mix"]
+    rest, vocals, mix = map(read, ran.stems)
+    assert np.abs(mix - (10 ** (-12 / 20) * vocals + 0.5 * rest)).max() < 1e-7
+    assert run("song.wav", "--mix", "vocals=-12dB,accompaniment=0.5").err.startswith("song.wav: skipped")
+    ran = run("song.wav", "--mix", "vocals=0", "--subtype", "PCM_16")
+    rest, vocals, mix = map(read, ran.stems)
+    assert np.array_equal(mix, rest)
+    (found,) = find_stems(here / "separated", here)
+    assert list(found.stems) == ["accompaniment", "vocals"], "a page adds up stems"
+    assert len(run("song.wav").stems) == 2
+
+
+def test_a_loud_mix_is_lowered_with_the_stems(run, here):
+    soundfile.write("song.wav", np.clip(noise(RATE) * 12, -1, 1), RATE)
+    ran = run("song.wav", "--mix", "vocals=+6dB")
+    assert "stems lowered by" in ran.err
+    rest, vocals, mix = map(read, ran.stems)
+    assert np.abs(mix - (rest + 10 ** (6 / 20) * vocals)).max() < 1e-4
+    assert np.abs(mix).max() > 0.99
+
+
 # --- standard input and output
 
 
@@ -141,35 +172,50 @@ def piped(data, *arguments):
     return subprocess.run(command, input=data, capture_output=True, check=False)
 
 
+@pytest.fixture
+def within(waveunet, monkeypatch):
+    """The same in this process: exit code, standard output, standard error."""
+
+    def run(data, *arguments):
+        out = io.TextIOWrapper(io.BytesIO())
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        monkeypatch.setattr(sys, "stdout", out)
+        ran = waveunet("separate", "-n", "tiny.safetensors", "-d", "cpu", *arguments)
+        out.flush()
+        return ran.code, out.buffer.getvalue(), ran.err
+
+    return run
+
+
 @pytest.mark.parametrize("container", ["WAV", "FLAC", "MP3"])
-def test_a_song_through_pipes(here, container):
+def test_a_song_through_pipes(here, within, container):
     song = io.BytesIO()
     soundfile.write(song, noise(4000), RATE, format=container)
-    ran = piped(song.getvalue(), "-", "--stdout", "vocals")
-    assert (ran.returncode, ran.stderr) == (0, b"")
+    code, out, err = within(song.getvalue(), "-", "--stdout", "vocals")
+    assert (code, err) == (0, "")
+    if container == "WAV":
+        assert piped(song.getvalue(), "-", "--stdout", "vocals").stdout == out
     write(here / "song", 4000, format=container)
     whole = Separator(str(here / "tiny.safetensors"), "cpu").separate_file(here / "song")
-    assert np.array_equal(read(io.BytesIO(ran.stdout)), read(whole.stems["vocals"]))
+    assert np.array_equal(read(io.BytesIO(out)), read(whole.stems["vocals"]))
     assert sorted(path.name for path in here.iterdir()) == ["separated", "song", "tiny.safetensors"]
 
 
-def test_standard_input_as_a_song_of_a_folder(here):
+def test_standard_input_as_a_song_of_a_folder(here, within):
     data = write(here / "song.wav").read_bytes()
     for number in range(2):
-        ran = piped(data, "-", "-v")
-        assert ran.returncode == 0, ran.stderr
-        assert (b"skipped" in ran.stderr) == bool(number)
-    ran = piped(write(here / "song.wav", 5000).read_bytes(), "-")
-    assert ran.stdout.decode().splitlines() == [
-        f"separated/tiny/stdin/{stem}.wav" for stem in ("accompaniment", "vocals")
-    ]
+        code, out, err = within(data, "-", "-v")
+        assert code == 0, err
+        assert ("skipped" in err) == bool(number)
+    code, out, err = within(write(here / "song.wav", 5000).read_bytes(), "-")
+    assert out.decode().splitlines() == [f"separated/tiny/stdin/{stem}.wav" for stem in ("accompaniment", "vocals")]
     assert soundfile.info("separated/tiny/stdin/vocals.wav").frames == 5000
-    ran = piped(b"no song", "-")
-    assert ran.returncode == 1
-    assert ran.stderr.startswith(b"Error: ")
-    assert piped(data, "-", "--beside").returncode == 2
-    ran = piped(data, "-", "--two-stems", "vocals", "--stdout", "no_vocals", "--start", "0.25")
-    assert soundfile.info(io.BytesIO(ran.stdout)).frames == 2000
+    code, out, err = within(b"no song", "-")
+    assert (code, out) == (1, b"")
+    assert err.startswith("Error: ")
+    assert within(data, "-", "--beside")[0] == 2
+    code, out, err = within(data, "-", "--two-stems", "vocals", "--stdout", "no_vocals", "--start", "0.25")
+    assert soundfile.info(io.BytesIO(out)).frames == 2000
 
 
 # --- beside

@@ -20,6 +20,7 @@ from waveunet_cli.cli import EXIT_FAILED
 from waveunet_cli.cli.listen import all_done, write_pages
 from waveunet_cli.cli.options import (
     device_option,
+    factors,
     name_option,
     offline_option,
     precision_option,
@@ -103,6 +104,13 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
     show_default=True,
     help="What happens if a stem is louder than its format can hold. rescale lowers all stems of the song by one gain, "
     "clamp cuts the samples, none cuts them only where the format must. Float stems keep their samples.",
+)
+@click.option(
+    "--mix",
+    callback=factors,
+    metavar="STEM=LEVEL,...",
+    help="Write a file named mix, too: all stems together, these at other levels. A level is in dB or a factor, as in "
+    "vocals=-12dB,drums=0.",
 )
 @click.option(
     "--tags/--no-tags",
@@ -228,7 +236,7 @@ def command(
             raise click.UsageError("--stdout: standard output is a terminal; send it to a file or a program.")
         place = context.with_resource(TemporaryDirectory(prefix="waveunet-"))
         settings |= {"container": "wav", "filename": "{stem}.{ext}"}
-        stems = stems or (None if two_stems else streamed)
+        stems = stems or (None if two_stems or settings["mix"] else streamed)
     if report is not None and not (report.parent.is_dir() and os.access(report.parent, os.W_OK)):
         raise click.UsageError(f"--report {report}: {report.parent} is no folder to write to; make it or name another.")
     if (page or picture) and "://" in out:

@@ -57,7 +57,7 @@ def plan(
             to_do += 1
             unknown += length is None
             seconds += length or 0.0
-            needed_bytes += _stem_bytes(info, channels, output) * len(separator.stems)
+            needed_bytes += _stem_bytes(info, channels, output) * len(target.stems(separator))
     speed = steady_speed(separator) if seconds else 0.0
     out = target.folder(songs[0])
     planned = Plan(

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -136,7 +136,7 @@ def separate_song(
                     paths, rate_hz, channels, output, target.clip, part.frames, outputs.key, tags_of(path, part.start)
                 ) as writer,
             ):
-                sha256, frames = _pump(separator, song, reader, part, writer, on_event)
+                sha256, frames = _pump(separator, song, reader, part, target.mixed, writer, on_event)
                 if part.start and frames <= part.start:
                     raise target.too_short(info.path, frames / rate_hz)
                 with reading_explained(song.name):
@@ -158,7 +158,13 @@ def separate_song(
 
 
 def _pump(
-    separator: "Separator", song: Song, reader: AudioReader, part: Part, writer: StemWriter, on_event: OnEvent
+    separator: "Separator",
+    song: Song,
+    reader: AudioReader,
+    part: Part,
+    mixed: Callable[[Mapping[str, Audio]], Mapping[str, Audio]],
+    writer: StemWriter,
+    on_event: OnEvent,
 ) -> tuple[str, int]:
     """Let a part of a song run through; decoding the next block and encoding the last overlap with computing this one.
 
@@ -174,13 +180,13 @@ def _pump(
         nonlocal done
         wanted = slice(max(0, part.start - done), None if part.stop is None else max(0, part.stop - done))
         done += len(stems[separator.stems[0]])
-        stems = {stem: audio[wanted] for stem, audio in stems.items()}
+        written = mixed({stem: audio[wanted] for stem, audio in stems.items()})
         end = done if part.stop is None else min(done, part.stop)
         seconds = max(0, end - part.start) / info.sample_rate_hz
         speed = seconds / max(1e-6, time.monotonic() - begun)
         left_seconds = None if total_seconds is None or not speed else (total_seconds - seconds) / speed
         on_event(Progress(song.name, song.track, seconds, total_seconds, speed, left_seconds, 0, 1, speed))
-        return writing.submit(writer.write, stems)
+        return writing.submit(writer.write, written)
 
     with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "write") as writing:
         stream = separator.song(info.sample_rate_hz, info.channels)

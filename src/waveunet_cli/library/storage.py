@@ -5,13 +5,14 @@ import hashlib
 import os
 import shutil
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BufferedIOBase
 from pathlib import Path, PurePath
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import NamedTuple, Protocol, Self
 
 from filelock import FileLock, Timeout
@@ -178,8 +179,9 @@ class StandardInput(Disk):
 
     def __init__(self) -> None:
         """Reads all of it."""
-        self._folder = TemporaryDirectory(prefix="waveunet-")
-        self.path = Path(self._folder.name, "stdin")
+        folder = mkdtemp(prefix="waveunet-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self.path = Path(folder, "stdin")
         with reading_explained("standard input"), self.path.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
 

@@ -1,9 +1,14 @@
 """Where stems go, of which part of a song, and as what: the settings that `separate` has for every song."""
 
+import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
 
 from waveunet_cli.audio import AudioInfo, Clip
 from waveunet_cli.errors import AudioReadError, ConfigError
@@ -14,6 +19,10 @@ from waveunet_cli.library.storage import Located
 if TYPE_CHECKING:
     from waveunet_cli.library.song import Song
     from waveunet_cli.separator import Separator
+
+MIX = "mix"  # the name of the stem that is a sum of others
+
+Audio = NDArray[np.float32]
 
 
 class Settings(TypedDict, total=False):
@@ -26,6 +35,7 @@ class Settings(TypedDict, total=False):
     tags: bool
     start_seconds: float
     end_seconds: float | None
+    mix: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -52,8 +62,9 @@ class Target:
                clamp or none
     tags       whether the song's tags, its cover, and a comment that names the model go into the stems
     start_seconds, end_seconds   the part of the song that is wanted; its stems are that part of the song's stems
+    mix        stem → factor: beside the stems, write one named mix, their sum with these factors and 1 for the rest
 
-    Raises ConfigError for a part that cannot be.
+    Raises ConfigError for a part or a factor that cannot be.
     """
 
     out: Located | None
@@ -64,6 +75,7 @@ class Target:
     tags: bool = True
     start_seconds: float = 0.0
     end_seconds: float | None = None
+    mix: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         end = math.inf if self.end_seconds is None else self.end_seconds
@@ -71,6 +83,9 @@ class Target:
             raise ConfigError(
                 f"a part from {self.start_seconds:g} s to {end:g} s: must begin at 0 s or later, and end after that"
             )
+        for stem, factor in self.mix.items():
+            if not 0 <= factor < math.inf:
+                raise ConfigError(f"mix: {stem} times {factor:g}; give a factor of 0 or more")
 
     @property
     def template(self) -> str:
@@ -80,6 +95,21 @@ class Target:
     def folder(self, song: "Song") -> Located:
         """The folder below which the stems of a song go."""
         return song.file.above() if self.out is None else self.out
+
+    def stems(self, separator: "Separator") -> tuple[str, ...]:
+        """The names of the stems that are written. Raises ConfigError for a mix of others."""
+        names = separator.stems
+        for stem in self.mix:
+            if stem not in names or MIX in names:
+                raise ConfigError(f"mix: {stem} is none of the stems that are written: {', '.join(names)}")
+        return (*names, MIX) if self.mix else names
+
+    def mixed(self, stems: Mapping[str, Audio]) -> Mapping[str, Audio]:
+        """These blocks (frames, channels), and that of the mix if there is one."""
+        if not self.mix:
+            return stems
+        parts = [audio * np.float32(self.mix.get(stem, 1)) for stem, audio in stems.items()]
+        return {**stems, MIX: functools.reduce(np.add, parts)}
 
     def part(self, info: AudioInfo) -> Part:
         """The part of a song that is wanted. Raises AudioReadError if the song ends before it."""
@@ -100,7 +130,7 @@ class Target:
     def outputs(self, separator: "Separator", song: "Song") -> SongOutputs:
         """Where the stems of a song go; raises ConfigError for an impossible template."""
         out, track = self.folder(song), song.track + part_name(self.start_seconds, self.end_seconds)
-        paths = stem_paths(out.path, self.template, separator.model.name, track, separator.stems, self.container)
+        paths = stem_paths(out.path, self.template, separator.model.name, track, self.stems(separator), self.container)
         return SongOutputs(paths, out)
 
     def request(self, separator: "Separator") -> Request:
@@ -109,4 +139,5 @@ class Target:
         settings |= {"container": self.container, "subtype": self.subtype, "clip": self.clip}
         changed = {"tags": self.tags, "start_seconds": self.start_seconds, "end_seconds": self.end_seconds}
         settings |= {name: value for name, value in changed.items() if value != getattr(Target, name)}
+        settings |= {"mix": dict(self.mix)} if self.mix else {}
         return Request(separator.model_sha256, settings)

@@ -19,6 +19,7 @@ from waveunet_cli.errors import AudioReadError
 from waveunet_cli.library.manifest import Manifest, parse_manifest
 from waveunet_cli.library.names import part_name
 from waveunet_cli.library.storage import Located
+from waveunet_cli.library.target import MIX
 
 MANIFESTS = ".waveunet-*.json"
 MAX_LABEL_BYTES = 200  # of a title in a file's name, which has a longest length
@@ -211,7 +212,11 @@ def _manifests_in(folder: Path) -> list[tuple[Manifest, StemSet]]:
         stems = StemSet(
             title=mixture.stem + part_name(start_seconds, end_seconds),
             folder=folder,
-            stems={stem: folder / relative for stem, relative in manifest.paths.items()},
+            stems={
+                stem: folder / relative
+                for stem, relative in manifest.paths.items()
+                if stem != MIX or "mix" not in manifest.settings
+            },
             mixture=mixture if mixture.exists() else None,
             gain=manifest.gain,
             model=manifest.model,
