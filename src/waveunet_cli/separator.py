@@ -4,11 +4,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from math import gcd, lcm
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
-from waveunet_cli.audio import Clip
 from waveunet_cli.devices import choose_placement
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.events import OnEvent
@@ -16,16 +17,18 @@ from waveunet_cli.hub import load_model
 from waveunet_cli.library.find import require_distinct
 from waveunet_cli.library.ledger import Ledger
 from waveunet_cli.library.manifest import Overwrite
-from waveunet_cli.library.names import TEMPLATE
-from waveunet_cli.library.song import Separated, Song, Target, outputs_of, separate_song
+from waveunet_cli.library.song import Separated, Song, separate_song
 from waveunet_cli.library.storage import Located
+from waveunet_cli.library.target import Settings, Target
 from waveunet_cli.networks.family import Config, Model
+from waveunet_cli.networks.geometry import MASK_HOP_FRAMES
 from waveunet_cli.streaming.channels import ChannelLayout, require_mixture
 from waveunet_cli.streaming.engine import new_engine
 from waveunet_cli.streaming.song import BLOCK_FRAMES, Audio, Engine, SongStream, open_stream
 from waveunet_cli.streaming.stems import StemSelection
 
 MAX_SEGMENT_SECONDS = 600
+EDGE_FRAMES = 8192  # more than resampling, masks and treble add to what a network reaches, at the model's rate
 
 
 class Separator:
@@ -134,38 +137,48 @@ class Separator:
     def separate_file(
         self,
         path: str | Path,
-        out: str | Path = "separated",
+        out: str | Path | None = "separated",
         *,
         track: str | None = None,
-        filename: str = TEMPLATE,
-        container: str = "wav",
-        subtype: str | None = None,
-        clip: Clip = "rescale",
         overwrite: Overwrite = "changed",
         on_event: OnEvent = lambda event: None,
+        **settings: Unpack[Settings],
     ) -> Separated:
-        """Separate a file into files that appear complete or not at all: out / filename, filled in.
+        """Separate a file into files that appear complete or not at all: out / filename, filled in; `out` None is the
+        file's own folder.
 
         track      what {track} stands for (default: the file's name without extension)
-        container  wav, flac, ogg or mp3
-        subtype    a libsndfile name, by default the nearest to the input's depth
-        clip       what happens to stems beyond full scale in integer and lossy formats: rescale (one gain for all),
-                   clamp or none
         overwrite  changed: a song is skipped if its manifest says that its stems are whole, and made from this input by
                    this model with these settings;  never: if its stems all exist;  always: it is done again
         on_event   called with FileStart, Progress, Note and FileDone of events.py
+        settings   how stems are named and written: the fields of library.target.Target
 
         Raises AudioReadError, AudioWriteError, ConfigError for an output that cannot exist, and DeviceError if memory
         runs out. Waits for another process that is at work on the same stems.
         """
         song = Song(Located(Path(path)), Path(path).stem if track is None else track)
-        target = Target(Located(Path(out)), filename, container, subtype, clip)
-        require_distinct([song], [outputs_of(self, song, target)])
+        target = Target(None if out is None else Located(Path(out)), **settings)
+        require_distinct([song], [target.outputs(self, song)])
         ledger = Ledger([song], [], on_event)
         ledger.start(song)
         done = separate_song(self, song, target, overwrite=overwrite, on_event=ledger.pass_on)
         ledger.finish(song, done)
         return done
+
+    def first_frame(self, sample_rate: int, frame: int) -> int:
+        """Where a stream may begin so that from `frame` on it gives the whole song's samples, but for their rounding.
+
+        It is so far before that the silence before the stream does not reach `frame`, and at a multiple of the
+        network's steps. A network that knows one window only begins with the song.
+        """
+        model_hz, window = self.model.config.sample_rate, self.model.config.window()
+        if not window.alignment:
+            return 0
+        common = gcd(sample_rate, model_hz)
+        step = lcm(window.alignment, MASK_HOP_FRAMES, model_hz // common)  # at the model's rate
+        step = step // (model_hz // common) * (sample_rate // common)
+        reach = -(-(window.reach + EDGE_FRAMES) * sample_rate // model_hz)
+        return max(0, (frame - reach) // step * step)
 
     def channels(self, file_channels: int) -> int:
         """How many channels the stems of a file have."""

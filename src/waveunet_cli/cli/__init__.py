@@ -16,6 +16,8 @@ from waveunet_cli.errors import ConfigError, DeviceError, ModelNotFoundError, Wa
 
 COMMANDS = {
     "separate": "Separate songs into stems.",
+    "listen": "Write pages to listen to separated songs.",
+    "plot": "Draw separated songs as spectrograms.",
     "models": "List, fetch, check and import models.",
     "train": "Train a network on a data set.",
     "evaluate": "Score separations of a test set.",
