@@ -183,7 +183,7 @@ def test_what_knows_no_addresses(run, memory, monkeypatch):
         for option in (["--dry-run"], ["--engine", "ray"]):
             ran = run(*arguments, *option)
             assert ran.code == 2
-            assert "--dry-run and --engine ray know no addresses; mount the storage" in ran.err
+            assert "--dry-run and --engine ray know only files and folders of this machine" in ran.err
 
 
 def test_without_fsspec(run, monkeypatch):
