@@ -219,7 +219,8 @@ def command(
 
     The command prints the paths of the stems on standard output and everything else on standard error. If it was
     interrupted, give it again: it separates what is missing. Exit codes: 0, every song is done; 1, some songs failed
-    and are named at the end; 2, the command or an option is wrong; 130, it was interrupted.
+    and are named at the end, or the paths could not be printed; 2, the command or an option is wrong; 130, it was
+    interrupted.
     """
     context = click.get_current_context()
     context.with_resource(interrupts(_interrupt))
