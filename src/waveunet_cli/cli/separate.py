@@ -22,6 +22,7 @@ from waveunet_cli.hub import load_model
 from waveunet_cli.library.names import TEMPLATE
 
 if TYPE_CHECKING:
+    from waveunet_cli.networks.spleeter import MaskExtension
     from waveunet_cli.separator import Separator
 
 DEFAULT_JOBS = 2
@@ -83,6 +84,13 @@ class _Place(click.ParamType):  # type: ignore[type-arg] # generic in some versi
     "clamp cuts the samples, none cuts them only where the format must. Float stems keep their samples.",
 )
 @click.option("--stereo", is_flag=True, help="Write two channels for mono songs, too.")
+@click.option(
+    "--mask-extension",
+    type=click.Choice(["average", "zeros"]),
+    help="For Spleeter models, which hear nothing above 11 kHz: what their stems get of what is there. average is "
+    "their mean share of what is below; zeros is nothing, as in Spleeter itself, and then all of it goes to "
+    "accompaniment or other.  [default: average]",
+)
 @click.option(
     "--overwrite",
     type=click.Choice(["always", "never", "changed"]),
@@ -152,6 +160,7 @@ def command(
     precision: str,
     segment: float | None,
     stereo: bool,
+    mask_extension: "MaskExtension | None",
     jobs: int,
     strict: bool,
     engine: str,
@@ -206,6 +215,7 @@ def command(
             stems=names,
             two_stems=two_stems,
             stereo=stereo,
+            mask_extension=mask_extension,
             on_event=on_event,
         )
 
