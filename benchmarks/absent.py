@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from waveunet_cli import Separator
-from waveunet_cli.datasets.tracks import Reader, aligned, by_source
+from waveunet_cli.datasets.reader import Reader
+from waveunet_cli.datasets.tracks import aligned, by_source, stem_files
 
 SILENCE_SECONDS = 30
 
@@ -31,7 +32,7 @@ def main() -> None:
         peak = float(np.abs(stem).max())
         print(f"silence: {name} {f'{20 * log10(peak):.1f} dB at most' if peak else 'silent'}", flush=True)
     for folder in options.folders:
-        found = {name: paths for name, paths in by_source(folder, config.sources).items() if paths}
+        found = {name: paths for name, paths in by_source(stem_files(folder), config.sources).items() if paths}
         track = aligned(str(folder), found)
         rate_hz = track.sample_rate_hz
         read = Reader(rate_hz, config.channels).read(track, found, 0, track.frames)  # (S, C, t)

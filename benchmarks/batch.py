@@ -19,15 +19,14 @@ import numpy as np
 import soundfile
 import torch
 
-from waveunet_cli import Separator, load_model
-from waveunet_cli.library.lanes import Lanes
-from waveunet_cli.library.ledger import Ledger
-from waveunet_cli.library.song import Song, Target, separate_song
+from waveunet_cli import Separator, separate_songs
+from waveunet_cli.events import Event, FileDone
+from waveunet_cli.library.batch import RayCluster
 
 RATE = 44_100
 
 
-def make_songs(folder: Path, count: int, seconds: int) -> tuple[list[Song], Song]:
+def make_songs(folder: Path, count: int, seconds: int) -> tuple[list[Path], Path]:
     """`count` songs of stereo noise, and one that is all of them in a row."""
     songs = []
     with soundfile.SoundFile(folder / "long.wav", "w", RATE, 2) as long:
@@ -36,30 +35,24 @@ def make_songs(folder: Path, count: int, seconds: int) -> tuple[list[Song], Song
             path = folder / f"{index:03}.wav"
             soundfile.write(path, samples, RATE)
             long.write(samples)
-            songs.append(Song(path, path.stem))
-    return songs, Song(folder / "long.wav", "long")
+            songs.append(path)
+    return songs, folder / "long.wav"
 
 
-def run_here(separator: Separator, songs: list[Song], out: Path, jobs: int) -> None:
-    ledger = Ledger(songs, [], lambda event: None)
-
-    def separate(song, progress):
-        return separate_song(separator, song, Target(out), progress=progress)
-
-    Lanes(separate, ledger, out, jobs).run(songs)
-    assert ledger.summary().done == len(songs)
+def run_here(separator: Separator, songs: list[Path], out: Path, jobs: int) -> None:
+    assert separate_songs(songs, out, separator, jobs=jobs).done == len(songs)
 
 
-def run_on_ray(model, songs: list[Song], out: Path) -> float:
+def run_on_ray(separator: Separator, songs: list[Path], out: Path) -> float:
     """Seconds from the first song that is done to the last, of all but that: start-up is told apart."""
-    from waveunet_cli.library.cluster import Cluster, Order
-
     ended = []
-    ledger = Ledger(songs, [], lambda event: ended.append(time.perf_counter()) if event.event == "file_done" else None)
-    options = {"device": "cpu", "precision": "auto"}
-    cores = torch.get_num_threads()
-    Cluster(None, model, Order(Path.cwd(), Target(out), "changed", options, cores), ledger).run(songs)
-    assert ledger.summary().done == len(songs)
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, FileDone):
+            ended.append(time.perf_counter())
+
+    cluster = RayCluster(worker_cores=torch.get_num_threads())
+    assert separate_songs(songs, out, separator, cluster=cluster, on_event=on_event).done == len(songs)
     return (ended[-1] - ended[0]) * len(songs) / (len(songs) - 1)
 
 
@@ -71,8 +64,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--ray", action="store_true")
     arguments = parser.parse_args()
-    model = load_model("vocals")
-    separator = Separator(model, device="cpu")
+    separator = Separator("vocals", device="cpu")
     total_seconds = arguments.songs * arguments.seconds
     times: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -84,7 +76,7 @@ def main() -> None:
             for jobs in arguments.jobs:
                 ways[f"songs, -j {jobs}"] = lambda out, jobs=jobs: run_here(separator, songs, out, jobs)
             if arguments.ray:
-                ways["songs, Ray"] = lambda out: run_on_ray(model, songs, out)
+                ways["songs, Ray"] = lambda out: run_on_ray(separator, songs, out)
             for way, run in ways.items():
                 begun = time.perf_counter()
                 measured = run(folder / "out")

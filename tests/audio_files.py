@@ -172,7 +172,7 @@ def dsf(bits, rate=2_822_400):
         for index in range(blocks)
         for channel in range(channels)
     )
-    fmt = struct.pack("<4sQIIIIIIQII", b"fmt ", 52, 1, 0, 2, channels, rate, 1, len(bits), block, 0)
+    fmt = struct.pack("<4sQIIIIIIQII", b"fmt ", 52, 1, 0, channels, channels, rate, 1, len(bits), block, 0)
     return (
         struct.pack("<4sQQQ", b"DSD ", 28, 28 + 52 + 12 + len(data), 0)
         + fmt

@@ -386,12 +386,14 @@ def files(folder):
 
 def test_progress_reaches_the_end(song, tmp_path, monkeypatch):
     monkeypatch.setattr("waveunet_cli.library.song.READ_FRAMES", 3000)
-    said = []
-    done = separator(segment_seconds=0.1).separate_file(song, tmp_path, progress=lambda *args: said.append(args))
+    told = []
+    done = separator(segment_seconds=0.1).separate_file(song, tmp_path, on_event=told.append)
+    assert (told[0].event, told[-1].event) == ("file_start", "file_done")
+    said = [event for event in told if event.event == "progress"]
     assert len(said) > 5
-    assert [seconds for seconds, _ in said] == sorted(seconds for seconds, _ in said)
-    assert {total for _, total in said} == {2.5}
-    assert said[-1][0] == done.seconds == 2.5
+    assert [event.done_seconds for event in said] == sorted(event.done_seconds for event in said)
+    assert {event.total_seconds for event in said} == {2.5}
+    assert said[-1].done_seconds == done.seconds == 2.5
 
 
 def test_blocks_of_a_file_do_not_show(song, tmp_path, monkeypatch):

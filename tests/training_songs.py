@@ -19,11 +19,13 @@ def write_stem(path: Path, frames: int = 4000, rate_hz: int = RATE_HZ, channels:
     return soundfile.read(path, dtype="float32", always_2d=True)[0]
 
 
-def write_songs(root: Path, names: Iterable[str] = ("a", "b", "c"), frames: int = 4000, rate_hz: int = RATE_HZ) -> Path:
+def write_songs(
+    root: Path, names: Iterable[str] = ("a", "b", "c"), frames: int = 4000, rate_hz: int = RATE_HZ, seed: int = 0
+) -> Path:
     """A folder of songs, each with three stems."""
     for i, name in enumerate(names):
         for j, stem in enumerate(STEMS):
-            write_stem(root / name / f"{stem}.wav", frames, rate_hz, seed=10 * i + j)
+            write_stem(root / name / f"{stem}.wav", frames, rate_hz, seed=seed + 10 * i + j)
     return root
 
 

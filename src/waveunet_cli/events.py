@@ -1,11 +1,11 @@
-"""What a batch tells while it runs, and its final summary: plain values, one dataclass an event.
+"""What a batch reports while it runs, and its final summary. Each event is a dataclass of plain values.
 
-`--progress json` writes each as one line on standard error, `{"event": NAME, …fields…}`; `--report` writes the fields
-of the summary. docs/progress.md describes every field, and a test compares it with these classes.
+`--progress json` writes each event as one line on standard error, `{"event": NAME, …fields…}`. `--report` writes the
+fields of the summary. docs/progress.md describes every field, and a test compares it with these classes.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
@@ -29,7 +29,7 @@ class BatchStart:
 
 @dataclass(frozen=True)
 class FileStart:
-    """A song is opened. Said again if it must be read again."""
+    """A song is opened. It comes again if another process had the song."""
 
     event: ClassVar[str] = "file_start"
     path: str
@@ -38,7 +38,10 @@ class FileStart:
 
 @dataclass(frozen=True)
 class Progress:
-    """At most once a second and song. `speed` is seconds of music per second since the song began."""
+    """Some of a song is done. It comes after every block; `--progress json` writes at most one a second and song.
+
+    `speed` is seconds of music per second since the song began. The last three fields are about the whole batch.
+    """
 
     event: ClassVar[str] = "progress"
     path: str
@@ -54,7 +57,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class FileDone:
-    """A song's stems are on disk, or were (`skipped`)."""
+    """A song's stems are complete, or were before the batch began (`skipped`)."""
 
     event: ClassVar[str] = "file_done"
     path: str
@@ -71,7 +74,7 @@ class FileDone:
 
 @dataclass(frozen=True)
 class FileFailed:
-    """A song, or an input that is none, was passed over; `kind` is the name of the error in waveunet_cli."""
+    """A song could not be separated, or an input is no song. `kind` is the name of the error in waveunet_cli."""
 
     event: ClassVar[str] = "file_failed"
     path: str | None
@@ -82,7 +85,7 @@ class FileFailed:
 
 @dataclass(frozen=True)
 class Note:
-    """Something to know, in words: a file read again, memory that ran short, a model that is downloaded."""
+    """Something to know, in words: a file is read again, memory ran short, a model is downloaded."""
 
     event: ClassVar[str] = "note"
     text: str
@@ -90,7 +93,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Summary:
-    """After the last song. `stopped` says why the batch ended before its end, `remaining` what it did not do."""
+    """The batch is over. If it ended early, `stopped` says why, and `remaining` names the songs that were not done."""
 
     event: ClassVar[str] = "summary"
     songs: int
@@ -106,7 +109,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Planned:
-    """Of --dry-run, a song: `why` it would be separated (new, input changed …), None if its stems are there."""
+    """With --dry-run, one song: `why` it would be separated (new, input changed …), or None if its stems are there."""
 
     event: ClassVar[str] = "planned"
     path: str
@@ -117,7 +120,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """Of --dry-run, in all: `unknown` songs do not tell their length and are not in the sums."""
+    """With --dry-run, all songs together. The length of `unknown` songs is not known; the sums leave them out."""
 
     event: ClassVar[str] = "plan"
     songs: int
@@ -132,6 +135,7 @@ class Plan:
 
 
 Event = BatchStart | FileStart | Progress | FileDone | FileFailed | Note | Summary | Planned | Plan
+OnEvent = Callable[[Event], None]
 
 
 def as_json(event: Event) -> str:

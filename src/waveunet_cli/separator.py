@@ -15,11 +15,14 @@ import torch
 from waveunet_cli.audio import Clip
 from waveunet_cli.devices import choose_placement
 from waveunet_cli.errors import ConfigError, DeviceError
-from waveunet_cli.events import Event
+from waveunet_cli.events import OnEvent
 from waveunet_cli.hub import load_model
 from waveunet_cli.library.find import require_distinct
+from waveunet_cli.library.ledger import Ledger
+from waveunet_cli.library.manifest import Overwrite
 from waveunet_cli.library.names import TEMPLATE
-from waveunet_cli.library.song import Overwrite, Separated, Song, Target, outputs_of, separate_song
+from waveunet_cli.library.song import Separated, Song, Target, outputs_of, separate_song
+from waveunet_cli.library.storage import Located
 from waveunet_cli.networks.family import Config, Model
 from waveunet_cli.networks.spleeter import MaskExtension, SpleeterConfig
 from waveunet_cli.streaming.channels import ChannelLayout
@@ -60,7 +63,7 @@ class Separator:
         two_stems: str | None = None,
         stereo: bool = False,
         mask_extension: MaskExtension | None = None,
-        on_event: Callable[[Event], None] = lambda event: None,
+        on_event: OnEvent = lambda event: None,
     ) -> None:
         if segment_seconds is not None and not 0 < segment_seconds <= MAX_SEGMENT_SECONDS:
             raise ConfigError(
@@ -147,25 +150,30 @@ class Separator:
         subtype: str | None = None,
         clip: Clip = "rescale",
         overwrite: Overwrite = "changed",
-        progress: Callable[[float, float | None], None] = lambda done, total: None,
+        on_event: OnEvent = lambda event: None,
     ) -> Separated:
         """Separate a file into files that appear complete or not at all: out / filename, filled in.
 
         track      what {track} stands for (default: the file's name without extension)
-        container  wav, flac, ogg or mp3;  subtype: a libsndfile name, by default the nearest to the input's depth
+        container  wav, flac, ogg or mp3
+        subtype    a libsndfile name, by default the nearest to the input's depth
         clip       what happens to stems beyond full scale in integer and lossy formats: rescale (one gain for all),
                    clamp or none
         overwrite  changed: a song is skipped if its manifest says that its stems are whole, and made from this input by
                    this model with these settings;  never: if its stems all exist;  always: it is done again
-        progress   called with the seconds done and, if known, the seconds in all
+        on_event   called with FileStart, Progress, Note and FileDone of events.py
 
         Raises AudioReadError, AudioWriteError, ConfigError for an output that cannot exist, and DeviceError if memory
         runs out. Waits for another process that is at work on the same stems.
         """
-        song = Song(Path(path), Path(path).stem if track is None else track)
-        target = Target(Path(out), filename, container, subtype, clip)
+        song = Song(Located(Path(path)), Path(path).stem if track is None else track)
+        target = Target(Located(Path(out)), filename, container, subtype, clip)
         require_distinct([song], [outputs_of(self, song, target)])
-        return separate_song(self, song, target, overwrite=overwrite, progress=progress)
+        ledger = Ledger([song], [], on_event)
+        ledger.start(song)
+        done = separate_song(self, song, target, overwrite=overwrite, on_event=ledger.pass_on)
+        ledger.finish(song, done)
+        return done
 
     def channels(self, file_channels: int) -> int:
         """How many channels the stems of a file have."""

@@ -262,6 +262,19 @@ def test_no_permission(tmp_path, monkeypatch):
     assert "permissions" in error_of(path)
 
 
+def test_a_folder_that_may_not_be_entered(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.wav")
+    original = Path.stat
+
+    def refuse(self, **options):
+        if self == path:
+            raise PermissionError(13, "Permission denied")
+        return original(self, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    assert "may not be read; check the permissions" in error_of(path)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_nan_and_infinity_are_located(tmp_path, bad):
     samples = noise()

@@ -48,7 +48,7 @@ def test_the_table_has_a_line_a_model(run):
     lines = out.splitlines()
     assert lines[0].split() == ["NAME", "STEMS", "RATE", "SIZE", "WHERE", "LICENCE", "QUALITY", "(SDR)"]
     (vocals,) = [line for line in lines if line.startswith("vocals ")]
-    assert vocals.split()[1:7] == ["accompaniment,vocals", "44.1k", "stereo", "18", "MB", "embedded"]
+    assert vocals.split()[1:7] == ["accompaniment,vocals", "22.05k", "stereo", "21", "MB", "embedded"]
     (m4,) = [line for line in lines if line.startswith("m4 ")]
     assert "available" in m4
     assert "vocals 4.46, accompaniment 10.69 dB (MUSDB18 test, median over all frames)" in m4
@@ -67,7 +67,7 @@ def test_info_shows_licence_attribution_and_what_was_not_seen(run):
     code, out, _ = run("info", "vocals")
     assert code == 0
     assert "licence: MIT" in out
-    assert "SCOTTPOID" in out
+    assert "Spleeter 2stems by Deezer Research, MIT" in out
     assert "None" not in run("info", "m5-highsr")[1]
     assert "verified: False" in run("info", "m5-highsr")[1]
 

@@ -1,6 +1,7 @@
 """`waveunet separate` as a user meets it: what it writes, what it says, and what bad input gets."""
 
 import contextlib
+import json
 import os
 import pty
 import re
@@ -17,6 +18,7 @@ import pytest
 import soundfile
 from safetensors.torch import save_file
 
+from audio_files import encode, patched
 from small_models import FOUR, TINY, network_of
 from waveunet_cli import separator as separate
 from waveunet_cli.networks.checkpoint import save_checkpoint
@@ -131,6 +133,15 @@ def test_what_libsndfile_does_not_know_needs_no_program(run, here, monkeypatch):
         file.mux([*stream.encode(frame), *stream.encode(None)])
     monkeypatch.setenv("PATH", "")
     assert run("song.m4a").out.splitlines() == stems_of("song")
+
+
+def test_what_a_file_has_lost_is_an_event(run, here):
+    path = encode("a.mp3", noise(60_000), "libmp3lame")
+    data = Path(path).read_bytes()
+    frames = [at for at in range(2000, len(data)) if data[at : at + 2] == b"\xff\xfb"]
+    Path(path).write_bytes(patched(data, (frames[20] + 4, b"\xff" * 60)))
+    said = [json.loads(line) for line in run("a.mp3", "--progress", "json").err.splitlines()]
+    assert "a.mp3: 0.026 s could not be decoded and are silent" in [line.get("text") for line in said]
 
 
 def test_two_inputs_never_meet(run, here):

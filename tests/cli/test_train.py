@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -55,6 +56,35 @@ def test_check_says_what_would_be_done(tmp_path: Path, waveunet: Command) -> Non
     assert "stem missing: vocals" in ran.err
     assert "1 tracks" in ran.out
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without CUDA")
+@pytest.mark.parametrize("options", [("-d", "cuda"), ("-d", "cuda", "--devices", "3"), ("-d", "mps")])
+def test_a_device_that_is_not_there_is_a_matter_of_usage(
+    tmp_path: Path, waveunet: Command, options: tuple[str, ...]
+) -> None:
+    ran = waveunet("train", write_recipe(tmp_path), "-o", tmp_path / "out", *options)
+    assert ran.code == 2
+    assert ran.err.count("\n") == 1
+    assert "no such device" in ran.err
+
+
+def test_says_how_much_of_the_time_was_computing(tmp_path: Path, waveunet: Command) -> None:
+    ran = waveunet("train", write_recipe(tmp_path), "-o", tmp_path / "out", "-d", "cpu")
+    assert ran.code == 0
+    said = r"^\d+% of the steps' time was computing, the rest waiting for windows; 0 steps skipped$"
+    assert re.search(said, ran.err, re.MULTILINE)
+    (entry,) = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    assert 0 <= entry["computing_share"] <= 1
+
+
+def test_another_seed_is_no_resumption(tmp_path: Path, waveunet: Command) -> None:
+    recipe = write_recipe(tmp_path)
+    assert waveunet("train", recipe, "-o", tmp_path / "out", "-d", "cpu", "-q", "--seed", 3).code == 0
+    ran = waveunet("train", recipe, "-o", tmp_path / "out", "-d", "cpu", "-q", "--resume")
+    assert ran.code == 1
+    assert "seed 0 instead of 3" in ran.err
+    assert ran.err.count("\n") == 1
 
 
 def test_a_bad_recipe_is_a_matter_of_usage(tmp_path: Path, waveunet: Command) -> None:

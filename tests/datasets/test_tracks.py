@@ -1,16 +1,12 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from training_songs import RATE_HZ, write_songs, write_stem
-from waveunet_cli.datasets.tracks import Data, Reader, Track, find_tracks
-from waveunet_cli.errors import AudioReadError, ConfigError
-from waveunet_cli.streaming.resample import resample
+from waveunet_cli.datasets.reader import Reader
+from waveunet_cli.datasets.tracks import Data, Track, find_tracks
+from waveunet_cli.errors import ConfigError
 
 VOICE = ("accompaniment", "vocals")
 
@@ -76,54 +72,55 @@ def test_refuses_a_folder_that_is_no_data_set(tmp_path: Path) -> None:
         find_tracks(Data(tmp_path), VOICE)
 
 
-@given(start=st.integers(-300, 1200), frames=st.integers(1, 900))
-@settings(deadline=None, max_examples=25)
-def test_a_stretch_is_the_file_with_zeros_around(
-    tmp_path_factory: pytest.TempPathFactory, start: int, frames: int
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "stretch.wav"
-    x = write_stem(path, frames=1000)
-    padded = np.pad(x, ((300, 2200), (0, 0)))[start + 300 : start + 300 + frames].T
-    track = Track("t", {"vocals": (path,)}, 1000, RATE_HZ)
-    for in_memory in (False, True):
-        found = Reader(RATE_HZ, 2, in_memory).read(track, ("vocals",), start, frames)
-        np.testing.assert_array_equal(found[0].numpy(), padded)
+@pytest.mark.parametrize("stem", [None, "vocals"])
+def test_hidden_files_and_folders_are_none(tmp_path: Path, stem: str | None) -> None:
+    """macOS leaves `._vocals.wav` beside vocals.wav on foreign disks; it is no audio."""
+    write_songs(tmp_path, ["song"])
+    write_songs(tmp_path, [".trash"])
+    root = tmp_path / "song" if stem else tmp_path
+    for name in ("._vocals.wav", "._notes.wav"):
+        (tmp_path / "song" / name).write_bytes(b"\0\5\26\7")
+    tracks, left_out = find_tracks(Data(root, stem=stem), VOICE)
+    assert left_out == []
+    assert [Path(track.name).name for track in tracks] == (["drums", "other", "vocals"] if stem else ["song"])
+    if not stem:
+        assert [path.name for path in tracks[0].sources["accompaniment"]] == ["drums.wav", "other.wav"]
 
 
-@pytest.mark.parametrize("own", [11_025, 4000, 8192])
-def test_stretches_of_a_file_at_another_rate_are_cut_from_the_resampled_file(tmp_path: Path, own: int) -> None:
-    x = write_stem(tmp_path / "x.wav", frames=3000, rate_hz=own, channels=1)
-    track = Track("t", {"vocals": (tmp_path / "x.wav",)}, 3000, own)
-    whole = resample(torch.from_numpy(x.T.copy()), own, RATE_HZ)
-    assert track.frames_at(RATE_HZ) == whole.shape[-1]
-    reader = Reader(RATE_HZ, 1)
-    for start, frames in ((0, 700), (333, 512), (whole.shape[-1] - 100, 100)):
-        found = reader.read(track, ("vocals",), start, frames)
-        torch.testing.assert_close(found[0], whole[:, start : start + frames], rtol=0, atol=1e-5)
+@pytest.mark.parametrize("second", ["vocals.flac", "Vocals.aiff", "source-02.wav"])
+def test_two_files_for_one_stem_are_named(tmp_path: Path, second: str) -> None:
+    write_songs(tmp_path, ["good", "two"])
+    write_stem(tmp_path / "two" / second)
+    tracks, left_out = find_tracks(Data(tmp_path), VOICE)
+    assert [Path(track.name).name for track in tracks] == ["good"]
+    assert len(left_out) == 1
+    assert "holds vocals, and so does" in left_out[0]
+    assert second in left_out[0]
 
 
-def test_channels_become_the_model_s(tmp_path: Path) -> None:
-    mono = write_stem(tmp_path / "mono.wav", frames=50, channels=1)
-    stereo = write_stem(tmp_path / "stereo.wav", frames=50)
-    track = Track("t", {"vocals": (tmp_path / "mono.wav",), "other": (tmp_path / "stereo.wav",)}, 50, RATE_HZ)
-    x = Reader(RATE_HZ, 2).read(track, ("vocals", "other"), 0, 50).numpy()
-    np.testing.assert_array_equal(x, [np.repeat(mono.T, 2, 0), stereo.T])
-    x = Reader(RATE_HZ, 1).read(track, ("vocals", "other"), 0, 50).numpy()
-    np.testing.assert_allclose(x, [mono.T, stereo.T.mean(0, keepdims=True)], atol=1e-7)
+def test_of_two_loose_files_with_one_name_the_second_is_left_out_with_a_line(tmp_path: Path) -> None:
+    for name in ("hum.wav", "hum.flac", "choir.wav"):
+        write_stem(tmp_path / name)
+    tracks, left_out = find_tracks(Data(tmp_path, stem="vocals"), VOICE)
+    assert [path.name for track in tracks for path in track.files] == ["choir.wav", "hum.flac"]
+    assert len(left_out) == 1
+    assert "hum.wav: a file of this name is used already" in left_out[0]
 
 
-def test_samples_that_are_no_numbers_are_an_error(tmp_path: Path) -> None:
-    x = np.zeros((50, 2), np.float32)
-    x[40] = np.nan
-    soundfile.write(tmp_path / "x.wav", x, RATE_HZ, subtype="FLOAT")
-    track = Track("t", {"vocals": (tmp_path / "x.wav",)}, 50, RATE_HZ)
-    with pytest.raises(AudioReadError, match=r"x\.wav: a sample is NaN or infinite after frame 10"):
-        Reader(RATE_HZ, 2).read(track, ("vocals",), 10, 40)
+FOUR = ("vocals", "drums", "bass", "other")
 
 
-def test_a_file_that_ends_early_is_an_error(tmp_path: Path) -> None:
-    write_stem(tmp_path / "x.wav", frames=50)
-    track = Track("t", {"vocals": (tmp_path / "x.wav",)}, 60, RATE_HZ)
-    for in_memory in (False, True):
-        with pytest.raises(AudioReadError, match=r"x\.wav"):
-            Reader(RATE_HZ, 2, in_memory).read(track, ("vocals",), 0, 60)
+def test_songs_with_an_accompaniment_know_the_sum_of_the_other_sources(tmp_path: Path) -> None:
+    for stem in ("vocals", "accompaniment"):
+        write_stem(tmp_path / "split" / f"{stem}.wav")
+    for stem in (*FOUR, "accompaniment"):
+        write_stem(tmp_path / "whole" / f"{stem}.wav")
+    write_stem(tmp_path / "mute" / "accompaniment.wav")
+    (split, whole), left_out = find_tracks(Data(tmp_path), FOUR, sums=True)
+    assert split.parts(FOUR) == {"vocals": ("vocals",), "accompaniment": ("drums", "bass", "other")}
+    assert (split.covers(FOUR), split.covers(("drums",)), "drums" in split.sources) == (True, True, False)
+    assert whole.parts(FOUR) == {source: (source,) for source in FOUR}
+    assert "stem missing" in left_out[0]
+    (only,), left_out = find_tracks(Data(tmp_path), FOUR)
+    assert (Path(only.name).name, len(left_out)) == ("whole", 2)
+    assert not only.covers((*FOUR, "kazoo"))

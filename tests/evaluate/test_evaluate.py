@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from conftest import Ran
 from small_models import TINY, model_of
+from waveunet_cli import Separator
 from waveunet_cli.errors import AudioReadError, ConfigError
-from waveunet_cli.evaluate import measure, report, statistics, testset
+from waveunet_cli.evaluate import evaluate, evaluation, measure, report, statistics, testset
 from waveunet_cli.evaluate.measure import REST, StemScore, scenarios
-from waveunet_cli.evaluate.testset import find_songs, stems_of, with_estimates
+from waveunet_cli.evaluate.testset import find_scored_songs, stems_of, with_estimates
 from waveunet_cli.networks.checkpoint import save_checkpoint
 
 if shutil.which("ffmpeg") is None:
@@ -57,7 +58,7 @@ def read(folder: Path, names: tuple[str, ...]) -> np.ndarray:
 
 
 def scored(root: Path, estimates: Path, stems: tuple[str, ...] = STEMS, frames: bool = True) -> list[StemScore]:
-    songs, left_out = find_songs([root], stems)
+    songs, left_out = find_scored_songs([root], stems)
     assert left_out == []
     found = []
     for song in songs:
@@ -191,7 +192,7 @@ def test_a_stem_silent_throughout_is_said(tmp_path: Path, silent: str) -> None:
     stems = write_song(tmp_path / "set" / "a")
     write_estimates(tmp_path / "est" / "a", stems)
     write(tmp_path / ("set" if silent == "true" else "est") / "a" / "vocals.wav", 0 * stems["vocals"])
-    (song,), _ = find_songs([tmp_path / "set"], STEMS)
+    (song,), _ = find_scored_songs([tmp_path / "set"], STEMS)
     song = with_estimates(song, tmp_path / "est")
     scores, problems = measure.measure(song, STEMS, measure.estimates_of(song, STEMS), frames=True)
     assert problems == [f"a: silent throughout: vocals ({silent}); BSSEval has no values for it"]
@@ -257,7 +258,7 @@ def test_what_is_judged_together(stems: str, expected: list[tuple[str, str]]) ->
 @given(st.lists(st.floats(-100, 100) | st.just(nan), max_size=20))
 @settings(deadline=None, max_examples=25)
 def test_statistics(values: list[float]) -> None:
-    found = statistics.summary(values)
+    found = statistics.statistics_of(values)
     known = [value for value in values if not isnan(value)]
     assert found.count == len(known)
     if known:
@@ -306,21 +307,21 @@ def test_finds_songs_in_sets_and_by_themselves(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_song(tmp_path / name)
     (tmp_path / "b" / "bass.wav").unlink()
-    songs, left_out = find_songs([tmp_path], STEMS)
+    songs, left_out = find_scored_songs([tmp_path], STEMS)
     assert [song.name for song in songs] == ["a"]
     assert "stem missing: bass" in left_out[0]
-    songs, left_out = find_songs([tmp_path / "a", tmp_path / "b"], ("accompaniment", "vocals"))
+    songs, left_out = find_scored_songs([tmp_path / "a", tmp_path / "b"], ("accompaniment", "vocals"))
     assert ([song.name for song in songs], left_out) == (["a", "b"], [])
     assert [path.name for path in songs[0].truth.sources["mixture"]] == ["bass.wav", "drums.wav", "vocals.wav"]
     with pytest.raises(ConfigError, match="two songs have this name"):
-        find_songs([tmp_path / "a", tmp_path], STEMS)
+        find_scored_songs([tmp_path / "a", tmp_path], STEMS)
     with pytest.raises(ConfigError, match="no such folder"):
-        find_songs([tmp_path / "nowhere"], STEMS)
+        find_scored_songs([tmp_path / "nowhere"], STEMS)
 
 
 def test_estimates_that_do_not_fit(tmp_path: Path) -> None:
     stems = write_song(tmp_path / "set" / "a")
-    songs, _ = find_songs([tmp_path / "set"], STEMS)
+    songs, _ = find_scored_songs([tmp_path / "set"], STEMS)
     write_estimates(tmp_path / "est" / "b", stems)
     with pytest.raises(AudioReadError, match="no such folder; put the song's estimates there"):
         with_estimates(songs[0], tmp_path / "est")
@@ -345,7 +346,7 @@ def test_estimates_of_another_length_are_taken_as_museval_does(tmp_path: Path, c
     stems = write_song(tmp_path / "set" / "a")
     longer = {stem: np.concatenate([x, x])[: len(x) + change] for stem, x in stems.items()}
     write_estimates(tmp_path / "est" / "a", longer)
-    (song,), _ = find_songs([tmp_path / "set"], STEMS)
+    (song,), _ = find_scored_songs([tmp_path / "set"], STEMS)
     note = with_estimates(song, tmp_path / "est").note
     assert note is not None
     assert f"{4300 + change} frames instead of 4300; {said}" in note
@@ -364,6 +365,85 @@ def test_two_stems_of_our_own_are_known(tmp_path: Path) -> None:
     scores = scored(tmp_path / "set", tmp_path / "est", ("accompaniment", "vocals"), frames=False)
     assert scores[1].sdr == np.inf
     assert scores[0].sdr > 100
+
+
+def write_two_songs_one_without_vocals(tmp_path: Path) -> None:
+    for seed, name in enumerate(("a", "instrumental")):
+        stems = write_song(tmp_path / "set" / name, seed)
+        if name == "instrumental":
+            stems["vocals"] = 0 * stems["vocals"]
+            write(tmp_path / "set" / name / "vocals.wav", stems["vocals"])
+        write_estimates(tmp_path / "est" / name, stems, seed)
+
+
+def test_a_song_without_vocals_is_left_out_of_the_mean_improvement_and_counted(tmp_path: Path) -> None:
+    write_two_songs_one_without_vocals(tmp_path)
+    pair = ("accompaniment", "vocals")
+    found = evaluate([tmp_path / "set"], estimates=tmp_path / "est", stems=pair, quick=True)
+    own = [score for score in found.scores if score.stem == "accompaniment"]
+    assert own[1].is_mixture
+    summaries = statistics.over_all(own)
+    improvement = summaries[statistics.WHOLE_SONGS, "SDR improvement"]
+    assert (improvement.count, improvement.mean, improvement.sd) == (1, own[0].improvement, 0)
+    mixtures = summaries[statistics.WHOLE_SONGS, "SDR of the mixture"]
+    assert (mixtures.count, mixtures.infinite, mixtures.mean) == (2, 1, own[0].mixture_sdr)
+    assert "accompaniment: 2 songs, 1 with nothing else in the mixture and without improvement; dB" in found.table
+    assert "-inf" not in found.table
+
+
+@given(st.lists(st.floats(-100, 100) | st.sampled_from([nan, np.inf, -np.inf]), max_size=20))
+@settings(deadline=None, max_examples=25)
+def test_infinite_values_are_counted_and_spoil_no_mean(values: list[float]) -> None:
+    found = statistics.statistics_of(values)
+    finite = [value for value in values if np.isfinite(value)]
+    assert found.count - found.infinite == len(finite)
+    assert found.infinite == sum(np.isinf(values)) if values else found.infinite == 0
+    assert np.isfinite(found.mean) == np.isfinite(found.sd) == bool(finite)
+
+
+# From Python
+
+
+def test_evaluates_from_python_and_writes_nothing_unasked(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_estimates(tmp_path / "est" / name, write_song(tmp_path / "set" / name))
+    (tmp_path / "set" / "a" / "bass.wav").unlink()
+    (tmp_path / "est" / "b" / "bass.wav").write_bytes(b"RIFF")
+    before = sorted(tmp_path.rglob("*"))
+    events: list[object] = []
+    found = evaluate([str(tmp_path / "set")], estimates=str(tmp_path / "est"), quick=True, on_event=events.append)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert [(score.song, score.stem) for score in found.scores] == [("c", stem) for stem in STEMS]
+    assert events == [
+        evaluation.SongFailed(found.failures[0]),
+        evaluation.SongBegins("b", 0, 2),
+        evaluation.SongFailed(found.failures[1]),
+        evaluation.SongBegins("c", 1, 2),
+    ]
+
+
+def test_evaluates_a_separator_on_its_own_stems(tmp_path: Path) -> None:
+    write_song(tmp_path / "set" / "a")
+    separator = Separator(model_of(TINY), "cpu", stems=("vocals",))
+    found = evaluate([tmp_path / "set"], separator, quick=True, out=tmp_path / "out")
+    assert [score.stem for score in found.scores] == ["vocals"]
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["songs"][0]["song"] == "a"
+    with pytest.raises(ConfigError, match=r"Separator\(stems="):
+        evaluate([tmp_path / "set"], separator, stems=("vocals",), quick=True)
+    for both in ({}, {"separator": separator, "estimates": tmp_path}):
+        with pytest.raises(ConfigError, match="either a separator or a folder of estimates"):
+            evaluate([tmp_path / "set"], quick=True, **both)
+
+
+def test_a_stem_that_is_there_twice_fails_its_song_only(tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        write_estimates(tmp_path / "est" / name, write_song(tmp_path / "set" / name, seed))
+    write(tmp_path / "est" / "a" / "bass.aiff", np.zeros((4300, 1)))
+    for extra in (tmp_path / "set" / "b" / "._bass.wav", tmp_path / "est" / "b" / "._bass.wav"):
+        extra.write_bytes(b"\0")
+    found = evaluate([tmp_path / "set"], estimates=tmp_path / "est", stems=STEMS, quick=True)
+    assert {score.song for score in found.scores} == {"b"}
+    assert "holds bass, and so does bass.aiff" in found.failures[0]
 
 
 # The command

@@ -135,7 +135,7 @@ def test_a_cluster_started_here_with_a_bad_song(here):
 
 
 def test_without_ray(here, waveunet, monkeypatch):
-    monkeypatch.setattr("waveunet_cli.cli.separate.find_spec", lambda name: None)
+    monkeypatch.setattr("waveunet_cli.library.batch.find_spec", lambda name: None)
     ran = waveunet("separate", "-n", "tiny.safetensors", "m", "--engine", "ray")
     assert ran.code == 2
     assert "Error: --engine ray needs Ray; install it with: pip install ray" in ran.err

@@ -4,7 +4,7 @@ import itertools
 import os
 import random
 import unicodedata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import given, settings
@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.library.find import find_songs, require_apart, require_distinct
 from waveunet_cli.library.manifest import SongOutputs
-from waveunet_cli.library.names import TEMPLATE, stem_paths
+from waveunet_cli.library.names import TEMPLATE, distinct_tracks, stem_paths
 from waveunet_cli.library.song import Song
+from waveunet_cli.library.storage import located
 
 
 @pytest.fixture
@@ -29,18 +30,27 @@ def touch(*names):
         Path(name).touch()
 
 
+def found(*inputs, out="separated"):
+    return find_songs(map(located, inputs), located(out))
+
+
 def tracks(*inputs, out="separated"):
-    songs, problems = find_songs([Path(given) for given in inputs], Path(out))
+    songs, problems = found(*inputs, out=out)
     assert not problems
-    return {song.path.as_posix(): song.track for song in songs}
+    return {song.file.path.as_posix(): song.track for song in songs}
 
 
 def problem(*inputs, out="separated"):
-    songs, problems = find_songs([Path(given) for given in inputs], Path(out))
+    songs, problems = found(*inputs, out=out)
     assert not songs
     (error,) = problems
     assert "\n" not in str(error)
     return str(error)
+
+
+def outputs(*paths):
+    """The outputs of songs with one stem each."""
+    return [SongOutputs({"vocals": Path(path)}) for path in paths]
 
 
 # --- names
@@ -95,6 +105,11 @@ def test_a_file_named_twice_is_one_song(here):
         assert len(tracks(*inputs)) == 1
 
 
+def test_above_a_storage_there_are_no_more_names(here):
+    files = [PurePosixPath("bucket/01.wav"), Path("/x/bucket/01.wav")]
+    assert distinct_tracks(files, [None, None]) == ["bucket/01.wav", "x/bucket/01.wav"]
+
+
 @pytest.mark.parametrize(
     ("name", "track"),
     [
@@ -147,17 +162,16 @@ def test_no_two_songs_share_a_path_in_any_order(tmp_path_factory, names, rng, da
         touch(*names)
         folders = {str(parent) for name in names for parent in Path(name).parents}
         chosen = data.draw(st.lists(st.sampled_from(sorted(names | folders)), min_size=1, max_size=5))
-        given = [Path(name) for name in chosen]
-        songs, problems = find_songs(given, Path("separated"))
+        songs, problems = found(*chosen)
         assert not problems
         keys = [unicodedata.normalize("NFC", song.track).casefold() for song in songs]
         assert len(set(keys)) == len(keys)
         for one, other in itertools.permutations(keys, 2):  # nor is a stem's file where another's folder must be
             assert not other.startswith(f"{one}/vocals.wav")
         assert all(song.track and ".." not in song.track.split("/") for song in songs)
-        shuffled = given * 2
+        shuffled = chosen * 2
         rng.shuffle(shuffled)
-        assert find_songs(shuffled, Path("separated")) == (songs, [])
+        assert found(*shuffled) == (songs, [])
     finally:
         os.chdir(before)
 
@@ -188,17 +202,13 @@ def test_the_output_folder_is_no_input(here):
     assert tracks("separated/vocals/a/vocals.wav") == {"separated/vocals/a/vocals.wav": "vocals"}
 
 
-def outputs(*paths):
-    return [SongOutputs({"vocals": Path(path)}) for path in paths]
-
-
 def test_a_folder_of_songs_may_lie_in_the_output_folder(here):
     touch("album/a.wav", "vocals/a/vocals.wav", "vocals/a/.waveunet-0123456789ab.json")
     assert tracks("album", out=".") == {"album/a.wav": "a"}
-    require_apart([Path("album"), Path("album/a.wav")], Path(), outputs("vocals/a/vocals.wav"))
-    require_apart([Path()], Path("separated"), outputs("separated/a/vocals.wav"))
+    require_apart([located("album"), located("album/a.wav")], located("."), outputs("vocals/a/vocals.wav"))
+    require_apart([located(".")], located("separated"), outputs("separated/a/vocals.wav"))
     with pytest.raises(ConfigError, match="written among the songs"):
-        require_apart([Path("album")], Path(), outputs("album/a/vocals.wav"))
+        require_apart([located("album")], located("."), outputs("album/a/vocals.wav"))
 
 
 def test_links_to_folders_are_not_followed(here):
@@ -230,7 +240,7 @@ def test_folders_that_may_not_be_entered(here):
     if user == 0:
         os.seteuid(65534)  # root may enter everything
     try:
-        songs, problems = find_songs([Path("m"), Path("m/closed/b.wav")], Path("separated"))
+        songs, problems = found("m", "m/closed/b.wav")
     finally:
         os.seteuid(user)
         Path("m/closed").chmod(0o755)
@@ -264,7 +274,7 @@ def test_bad_templates(template):
 
 def test_targets_must_differ(here):
     touch("a.wav", "b.wav")
-    songs = [Song(Path("a.wav"), "a"), Song(Path("b.wav"), "b")]
+    songs = [Song(located("a.wav"), "a"), Song(located("b.wav"), "b")]
     require_distinct(songs, outputs("out/a.wav", "out/b.wav"))
     with pytest.raises(ConfigError, match="two stems would be written here"):
         require_distinct(songs, outputs("out/a.wav", "out/A.wav"))

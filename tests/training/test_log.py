@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from training_songs import RATE_HZ, recipe_values, write_songs
+from waveunet_cli.training.events import Stepped, Validated
 from waveunet_cli.training.log import Log, spectrogram_picture
 from waveunet_cli.training.recipe import recipe_from
 from waveunet_cli.training.schedule import Progress
@@ -16,8 +17,8 @@ def test_tensorboard_gets_curves_sound_and_pictures(tmp_path: Path) -> None:
     excerpt = Excerpt(torch.randn(2, 2, 4000), 3 * torch.randn(2, 2, 4000))
     with Log(recipe, tmp_path, RATE_HZ, quiet=True, tensorboard=True) as log:
         for step in (20, 40):
-            log.stepped(Progress(step=step, seconds=1.0 * step), 0.5, 1e-3, 100)
-            log.validated(Progress(step=step), Score(0.25, {"vocals": 3.0}, excerpt))
+            log.on_event(Stepped(Progress(step=step), 0.5, 1e-3, 100, 1.0, 0.0, False))
+            log.on_event(Validated(Progress(step=step), Score(0.25, {"vocals": 3.0}, excerpt)))
     (path,) = tmp_path.glob("events.*")
     events = accumulator.EventAccumulator(str(path)).Reload()
     assert [event.value for event in events.Scalars("sdr_db/vocals")] == [3.0, 3.0]

@@ -1,4 +1,4 @@
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def test_checkpoints_are_found_beside_the_recipe(tmp_path: Path) -> None:
 
 def test_the_defaults_are_the_paper_s() -> None:
     recipe = Recipe((Data(Path("musdb")),), hold_out=25)
-    assert (recipe.config(), recipe.loss, recipe.augmentation.gain) == (M4, "mse", (0.7, 1.0))
+    assert (recipe.config(), recipe.loss_name, recipe.augmentation.gain) == (M4, "mse", (0.7, 1.0))
     assert recipe.schedule == Schedule("paper", 1e-4, batch=16, epoch_steps=2000, patience=20)
 
 
@@ -70,8 +70,10 @@ def test_the_defaults_are_the_paper_s() -> None:
 )
 def test_architectures_have_names(model: str, config: object, loss: str) -> None:
     recipe = recipe_from({"data": [{"path": "a"}], "hold_out": 1, "model": model})
-    assert (recipe.config(), recipe.loss) == (config, loss)
-    assert recipe_from({"data": [{"path": "a"}], "hold_out": 1, "model": model, "loss": "l1"}).loss == "l1"
+    assert (recipe.config(), recipe.loss_name) == (config, loss)
+    assert recipe == Recipe((Data(Path("a")),), model, hold_out=1)
+    assert replace(Recipe((Data(Path("a")),), hold_out=1), model=model).loss_name == loss
+    assert replace(recipe, loss="l1").loss_name == "l1"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,7 @@ def test_architectures_have_names(model: str, config: object, loss: str) -> None
         ({"schedule": {"batch": True}}, "schedule.batch: found True"),
         ({"schedule": {"kind": "budget", "steps": 5, "average": 1.0}}, "from 0 to below 1"),
         ({"hold_out": 0}, "needs it; give folders, or hold_out"),
-        ({"loss": "l3"}, 'loss: found .l3.; expected "mse" or "l1" or '),
+        ({"loss": "l3"}, 'loss: found .l3.; expected "auto" or "mse" or "l1" or '),
         ({"model": "a.safetensors", "transfer": "b.safetensors"}, "transfer: the model is a checkpoint"),
         ({"precision": "float8"}, "precision: found .float8."),
         ({"storage": "int8"}, "storage: found .int8."),
@@ -159,7 +161,7 @@ def test_our_own_recipes_can_be_read(path: Path) -> None:
     recipe = read_recipe(path)
     assert all(data.path.is_relative_to(path.parent) for data in recipe.data)
     if path.stem == "paper":
-        assert (recipe.config(), recipe.loss, recipe.schedule, recipe.augmentation) == (
+        assert (recipe.config(), recipe.loss_name, recipe.schedule, recipe.augmentation) == (
             M4, "mse", Schedule(), Augmentation(),
         )  # fmt: skip
 

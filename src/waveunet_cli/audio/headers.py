@@ -29,7 +29,8 @@ class Header:
     repairs: what to read instead of the header's own bytes, by position, so that a decoder takes all samples there are
     channel_mask: of WAV; 0 where there is none
     is_for_ffmpeg: whether libsndfile would open it and read it wrongly: MP3 in WAV, whose length no header of WAV
-        knows; an order of channels in CAF and AIFF; 8SVX, whose pad byte it takes for a sample
+        knows; an order of channels in CAF and AIFF; 8SVX, whose pad byte it takes for a sample; more than 32 bits
+        can count, of which it takes what they can
     """
 
     end_bytes: int | None = None
@@ -56,7 +57,8 @@ def read_header(file: BinaryIO) -> Header:
     if magic[:4] in (b".snd", b"dns.") and len(magic) >= 12:
         offset, size = struct.unpack(">II" if magic[:4] == b".snd" else "<II", magic[4:12])
         if _is_streamed(size):
-            return Header(repairs={8: _UNKNOWN_32} if offset < file_bytes else {})
+            repairs = {8: _UNKNOWN_32} if offset < file_bytes else {}
+            return Header(repairs=repairs, is_for_ffmpeg=file_bytes - offset >= 1 << 32)
         return Header(end_bytes=offset + size)
     return Header()
 
@@ -108,11 +110,9 @@ def _riff(file: BinaryIO, file_bytes: int, byteorder: str) -> Header:
             if tag == _EXTENSIBLE:
                 tag, mask = extended_tag, extended_mask
         if name == b"data":
-            return Header(
-                *_riff_end(file, file_bytes, form, start, size, size_64, size_64_at),
-                channel_mask=mask,
-                is_for_ffmpeg=tag in _MPEG_TAGS,
-            )
+            end_bytes, repairs = _riff_end(file, file_bytes, form, start, size, size_64, size_64_at)
+            is_long = end_bytes is None and size_64 is None and file_bytes - start >= 1 << 32
+            return Header(end_bytes, repairs, mask, is_for_ffmpeg=tag in _MPEG_TAGS or is_long)
     return Header(channel_mask=mask, is_for_ffmpeg=tag in _MPEG_TAGS)
 
 

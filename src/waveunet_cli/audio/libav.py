@@ -1,6 +1,7 @@
 """Files decoded by FFmpeg's libraries, through PyAV: whatever libsndfile does not read, or not rightly."""
 
 import ctypes
+import re
 import struct
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -11,13 +12,13 @@ from numpy.typing import NDArray
 
 from waveunet_cli.audio.formats import AudioInfo
 from waveunet_cli.audio.layout import mask_of, wave_order
-from waveunet_cli.audio.links import counts_frames
+from waveunet_cli.audio.links import counts_frames, is_frame
 from waveunet_cli.audio.span import Span
 from waveunet_cli.errors import AudioReadError
 from waveunet_cli.events import Note
 
 if TYPE_CHECKING:
-    from av import AudioFrame, AudioLayout, AudioResampler, AudioStream
+    from av import AudioFrame, AudioLayout, AudioResampler, AudioStream, Packet
     from av.container import InputContainer
 
 _LOSSLESS_CODECS = frozenset(
@@ -77,13 +78,15 @@ class LibavSource:
                 context.flags2 |= av.codec.context.Flags2.skip_manual
             self._decimator = _Decimator(self._span, on_event) if self._codec.startswith("dsd_") else None
             self._packer: AudioResampler | None = None
-            self._rate_hz, self._speakers = context.sample_rate, _speakers_of(context.layout)
+            self._rate_hz, self._speakers = context.sample_rate, _speakers_of(context.layout)[0]
+            self._layout: AudioLayout | None = None
+            self._layout_is_frail = False
+            self._order: list[int] | None = None
             self._subtype = self._codec.upper()
             self._blocks = self._decoded()
             self._waiting += [block for block in [next(self._blocks, None)] if block is not None]
             if self._gap_frames and not self._waiting:
                 raise self._no_audio(why, "not one packet could be decoded")
-            self._stated_frames = self._count_stated()
         except BaseException:
             self.close()
             raise
@@ -91,7 +94,7 @@ class LibavSource:
             path=span.path,
             sample_rate_hz=self._rate_hz,
             channels=len(self._speakers),
-            frames=self._stated_frames,
+            frames=self._count_stated(),
             format=self._formats[0].upper(),
             subtype=self._subtype,
             lossy=not self._is_lossless,
@@ -108,7 +111,7 @@ class LibavSource:
     def _find_stream(self, why: str) -> "AudioStream":
         for stream in self._container.streams.audio:
             # a format guessed from the name alone shows as a stream without channels
-            if stream.codec_context is not None and _speakers_of(stream.codec_context.layout):
+            if stream.codec_context is not None and _speakers_of(stream.codec_context.layout)[0]:
                 return stream
         raise self._no_audio(why, "no stream of a codec that FFmpeg knows")
 
@@ -147,27 +150,62 @@ class LibavSource:
             if packet is None:
                 break
             try:
-                for frame in packet.decode():
-                    yield from self._converted(frame)
+                frames = packet.decode() or self._behind_junk(packet)
             except self._failures as error:
                 if packet.size < _W64_UNIT_BYTES and "w64" in self._formats:
                     continue  # what fills the chunk
                 if not self._is_broadcast:
                     self._fail(_reason(error))
-                self._gap_frames += round((packet.duration or 0) * packet.time_base * self._rate_hz)
+                frames = self._behind_junk(packet)
+                if not frames:
+                    self._gap_frames += round((packet.duration or 0) * packet.time_base * self._rate_hz)
+            for frame in frames:
+                yield from self._converted(frame)
         if self._decimator:
             yield from map(_as_float, self._decimator.push(None))
         self._check_end()
 
+    def _behind_junk(self, packet: "Packet[AudioStream]") -> "list[AudioFrame]":
+        """The frame of MPEG audio in a packet that does not begin with it: FFmpeg puts tags and the like before it."""
+        if self._codec not in _BROADCAST_CODECS or not packet.size:
+            return []
+        from av import Packet
+
+        data = bytes(packet)
+        if data.startswith(b"\xff"):  # the frame itself
+            return []
+        for match in re.finditer(rb"\xff", data[1:]):
+            if is_frame(data[match.end() : match.end() + 4]):
+                try:
+                    return self._stream.codec_context.decode(Packet(data[match.end() :]))
+                except self._failures:
+                    continue
+        return []
+
     def _converted(self, frame: "AudioFrame") -> Iterator[NDArray[np.float32]]:
         if frame.is_corrupt and not self._is_broadcast:
             self._fail("a damaged packet")
-        speakers = _speakers_of(frame.layout)
         rate_hz = self._decimator.rate_hz(frame) if self._decimator else frame.sample_rate
+        if frame.layout != self._layout or rate_hz != self._rate_hz or self._decoded_frames == 0:
+            self._take_layout(frame, rate_hz)
+        if self._layout_is_frail:
+            _keep(frame.layout)
+        for part in self._decimator.push(frame) if self._decimator else self._packed(frame):
+            block = _as_float(part)  # (frames, channels)
+            if self._gap_frames and self._decoded_frames:  # between what could be decoded
+                yield np.zeros((self._gap_frames, len(self._speakers)), np.float32)
+                self._silent_frames += self._gap_frames
+                self._decoded_frames += self._gap_frames
+            self._gap_frames = 0
+            self._decoded_frames += len(block)
+            yield block if self._order is None else block[:, self._order]
+
+    def _take_layout(self, frame: "AudioFrame", rate_hz: int) -> None:
+        """Of the first frame; a later one may only be of the same rate and number of channels."""
+        speakers, is_frail = _speakers_of(frame.layout)
         if self._decoded_frames == 0:
-            self._rate_hz, self._speakers = rate_hz, speakers
-            self._order = wave_order(speakers)
             if self._is_lossless:
+                self._speakers = speakers
                 self._subtype = "PCM_24" if self._decimator else _depth(self._packed(frame)[0], self._codec)
         elif (rate_hz, len(speakers)) != (self._rate_hz, len(self._speakers)):
             raise AudioReadError(
@@ -175,15 +213,10 @@ class LibavSource:
                 f" {self._rate_hz} Hz and {len(self._speakers)} channels to {rate_hz} Hz and {len(speakers)} channels;"
                 " split it there"
             )
-        for part in self._decimator.push(frame) if self._decimator else self._packed(frame):
-            block = _as_float(part)  # (frames, channels)
-            if self._gap_frames and self._decoded_frames:  # between what could be decoded
-                yield np.zeros((self._gap_frames, len(speakers)), np.float32)
-                self._silent_frames += self._gap_frames
-                self._decoded_frames += self._gap_frames
-            self._gap_frames = 0
-            self._decoded_frames += len(block)
-            yield block if self._order == sorted(self._order) else block[:, self._order]
+        order = wave_order(speakers)
+        self._order = None if order == sorted(order) else order
+        self._rate_hz, self._speakers = rate_hz, speakers
+        self._layout, self._layout_is_frail = frame.layout, is_frail
 
     def _packed(self, frame: "AudioFrame") -> "list[AudioFrame]":
         """The frame with its channels interleaved, where it has more planes than PyAV 18 can give out."""
@@ -207,7 +240,7 @@ class LibavSource:
         if self._silent_frames:
             seconds = self._silent_frames / self._rate_hz
             self._on_event(Note(f"{self._span.path}: {seconds:.3f} s could not be decoded and are silent"))
-        stated, tolerance = float(self._stated_frames or 0), 0.0
+        stated, tolerance = float(self._count_stated() or 0), 0.0
         if "mp4" in self._formats and self._stream.duration and self._stream.time_base:
             stated = float(self._stream.duration * self._stream.time_base) * self._rate_hz
             tolerance = _MOV_TOLERANCE_SECONDS * self._rate_hz
@@ -291,14 +324,19 @@ def _depth(frame: "AudioFrame", codec: str) -> str:
     return "PCM_32" if np.any(samples & 0xFF) else "PCM_24"
 
 
-def _speakers_of(layout: "AudioLayout") -> list[str]:
-    """The names of the channels, as they are stored."""
+def _speakers_of(layout: "AudioLayout") -> tuple[list[str], bool]:
+    """The names of the channels, as they are stored, and whether the layout must be kept."""
     names = [channel.name for channel in layout.channels]
     is_native = mask_of(names) != 0 and wave_order(names) == list(range(len(names)))
-    if not is_native and names != [_UNNAMED] * len(names):
-        # an order of its own: PyAV 17 and 18 would free with it what is FFmpeg's, so that it must never go
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(layout))
-    return names
+    is_frail = not is_native and names != [_UNNAMED] * len(names)
+    if is_frail:
+        _keep(layout)
+    return names, is_frail
+
+
+def _keep(layout: "AudioLayout") -> None:
+    """For ever: with a layout that has an order of its own, PyAV 17 and 18 free what is FFmpeg's."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(layout))
 
 
 def _refuse(url: str, flags: int, options: dict[str, str]) -> NoReturn:

@@ -34,7 +34,7 @@ def content_start(file: BinaryIO | Span) -> int:
         position += size
     filled = _bytes_at(file, position, _SEARCH_BYTES)
     zeros = len(filled) - len(filled.lstrip(b"\0"))
-    return position + zeros if _is_frame(filled[zeros : zeros + 4]) else position
+    return position + zeros if is_frame(filled[zeros : zeros + 4]) else position
 
 
 def ogg_links(file: BinaryIO) -> list[tuple[int, bool]]:
@@ -64,7 +64,8 @@ def mpeg_links(file: BinaryIO, start: int) -> list[int]:
     Tags are ID3v2 and the frame that counts the others (Xing, Info). Without either nothing shows the seam, and
     nothing needs to.
     """
-    if _counted_end(file, start) == file.seek(0, os.SEEK_END):
+    is_whole = _counted_end(file, start) == file.seek(0, os.SEEK_END)
+    if is_whole or not is_frame(_bytes_at(file, start, 4)):
         return [start]
     links, free_from = [start], start + 1
     for found in sorted([*_id3_tags(file, start), *_counting_frames(file, start)]):
@@ -77,7 +78,7 @@ def mpeg_links(file: BinaryIO, start: int) -> list[int]:
 def _id3_tags(file: BinaryIO, start: int) -> Iterator[int]:
     for found in _find_all(file, b"ID3", start):
         size = id3_bytes(_bytes_at(file, found, 10))
-        if size and _is_frame(_bytes_at(file, found + size, 4)):
+        if size and is_frame(_bytes_at(file, found + size, 4)):
             yield found
 
 
@@ -86,12 +87,12 @@ def _counting_frames(file: BinaryIO, start: int) -> Iterator[int]:
         for found in _find_all(file, name, start):
             for side_bytes in (32, 17, 9):  # of side information between the frame's header and the tag
                 before = _bytes_at(file, found - side_bytes - 4, side_bytes + 4) if found >= side_bytes + 4 else b""
-                if _is_frame(before[:4]) and not any(before[4:]):
+                if is_frame(before[:4]) and not any(before[4:]):
                     yield found - side_bytes - 4
                     break
 
 
-def _is_frame(header: bytes) -> bool:
+def is_frame(header: bytes) -> bool:
     """Whether four bytes can begin a frame of MPEG audio, layer III."""
     if len(header) < 4:
         return False

@@ -34,7 +34,7 @@ BLOCK_FRAMES = 65_536
 
 
 @contextmanager
-def reading_explained(path: Path) -> Iterator[None]:
+def reading_explained(path: Path | str) -> Iterator[None]:
     """Turn an OSError, of a disk or a mount, into one line about the file."""
     try:
         yield

@@ -5,7 +5,7 @@ import errno
 import re
 from collections.abc import Iterator
 from io import FileIO
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ _REMEDIES = {
 
 
 @contextlib.contextmanager
-def explained(target: PurePath) -> Iterator[None]:
+def explained(target: Path | str) -> Iterator[None]:
     """Turn an OSError into one line about the file the user asked for."""
     try:
         yield

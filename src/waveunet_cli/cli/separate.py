@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from waveunet_cli.cli.voice import HumanVoice, JsonVoice
 from waveunet_cli.events import Event, Plan, Summary
 from waveunet_cli.files import whole_file
 from waveunet_cli.hub import load_model
+from waveunet_cli.library.batch import RayCluster, plan_songs, separate_songs
 from waveunet_cli.library.names import TEMPLATE
 
 if TYPE_CHECKING:
@@ -29,22 +29,12 @@ DEFAULT_JOBS = 2
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
-class _Place(click.ParamType):  # type: ignore[type-arg] # generic in some versions
-    """A path, or, with ://, an address, which is left as it is."""
-
-    name = "place"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if isinstance(value, str) and "://" in value else Path(value)
-
-
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, type=_Place(), metavar="INPUT...")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @name_option
 @click.option(
     "-o",
     "--out",
-    type=_Place(),
     default="separated",
     show_default=True,
     metavar="FOLDER",
@@ -149,8 +139,8 @@ class _Place(click.ParamType):  # type: ignore[type-arg] # generic in some versi
 @click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Print more: the model, the device, and the speed of every song.")
 def command(
-    inputs: Sequence[Path | str],
-    out: Path | str,
+    inputs: Sequence[str],
+    out: str,
     name: str,
     registry: str | None,
     offline: bool | None,
@@ -182,15 +172,8 @@ def command(
     before = {number: signal.signal(number, _interrupt) for number in INTERRUPTS}
     context = click.get_current_context()
     context.call_on_close(lambda: [signal.signal(*item) for item in before.items()])
-    addresses = any(isinstance(place, str) for place in (*inputs, out))
     if stems is not None and two_stems is not None:
         raise click.UsageError("--stems and --two-stems exclude each other; give one of them.")
-    if engine == "ray" and find_spec("ray") is None:
-        raise click.UsageError("--engine ray needs Ray; install it with: pip install ray")
-    if addresses and find_spec("fsspec") is None:
-        raise click.UsageError("addresses need fsspec; install it with: pip install fsspec")
-    if addresses and (dry_run or engine != "local"):
-        raise click.UsageError("--dry-run and --engine ray know no addresses; mount the storage, or leave them out.")
     if report is not None and not (report.parent.is_dir() and os.access(report.parent, os.W_OK)):
         raise click.UsageError(f"--report {report}: {report.parent} is no folder to write to; make it or name another.")
     voice = JsonVoice(quiet) if progress_as == "json" else HumanVoice(quiet, verbose)
@@ -218,8 +201,6 @@ def command(
             mask_extension=mask_extension,
             on_event=on_event,
         )
-
-    from waveunet_cli.library.batch import RayCluster, plan_songs, separate_songs
 
     try:
         if dry_run:

@@ -1,4 +1,4 @@
-"""`waveunet train`: a data set becomes a checkpoint."""
+"""`waveunet train`: trains a network on folders of songs and writes a checkpoint."""
 
 import signal
 from collections.abc import Iterator
@@ -7,10 +7,17 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING
 
 import click
 
-from waveunet_cli.errors import CheckpointError, ConfigError
+from waveunet_cli.cli.terminal import say
+from waveunet_cli.errors import CheckpointError, ConfigError, DeviceError
+from waveunet_cli.events import Note
+from waveunet_cli.text import one_line
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 EXIT_STOPPED = 130
 
@@ -80,34 +87,57 @@ def command(
     config = settings.config()
     if find_spec("lightning_fabric") is None:
         raise ConfigError("training: lightning-fabric is not installed; run: pip install lightning-fabric")
-    from lightning_fabric import Fabric
-
     from waveunet_cli.training.log import Log
-    from waveunet_cli.training.loop import gather, train
+    from waveunet_cli.training.loop import MODEL, train
+    from waveunet_cli.training.material import gather
 
-    material = gather(settings, config)
-    if not quiet or check:
-        for line in material.left_out:
-            click.echo(f"left out: {line}", err=True)
-    if check:
+    fabric = None if check else _fabric(device, devices, nodes)
+    quiet = not check and (quiet or fabric is None or not fabric.is_global_zero)
+
+    def on_event(event: Note) -> None:
+        if not quiet:
+            say(event.text, err=True)
+
+    material = gather(settings, config, on_event)
+    if fabric is None:
         tracks = [track for pool in material.pools for track in pool.tracks]
-        hours = sum(track.frames / track.sample_rate_hz for track in tracks) / 3600
-        click.echo(f"{type(config).__name__}: {', '.join(config.sources)} at {config.sample_rate} Hz")
-        click.echo(f"{len(tracks)} tracks, {hours:.1f} hours to train on, {len(material.validation)} to validate with")
+        hours = sum(track.seconds for track in tracks) / 3600
+        say(f"{type(config).__name__}: {', '.join(config.sources)} at {config.sample_rate} Hz")
+        say(f"{len(tracks)} tracks, {hours:.1f} hours to train on, {len(material.validation)} to validate with")
         return
-    fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes)
-    fabric.launch()
     with (
         _disk_explained(out),
         _saving_on_interrupt() as asked,
-        Log(settings, out, config.sample_rate, quiet or not fabric.is_global_zero, tensorboard) as log,
+        Log(settings, out, config.sample_rate, quiet, tensorboard) as log,
     ):
-        progress = train(settings, out, fabric, log, material, resume, asked.is_set)
+        progress = train(settings, out, fabric, material, log.on_event, resume, asked.is_set)
+    if not quiet:
+        share, skipped = progress.computing_share, progress.skipped_steps
+        say(
+            f"{share:.0%} of the steps' time was computing, the rest waiting for windows; {skipped} steps skipped",
+            err=True,
+        )
     if not progress.done:
-        click.echo(f"Stopped at step {progress.step} and saved; go on with --resume.", err=True)
+        say(f"Stopped at step {progress.step} and saved; go on with --resume.", err=True)
         raise click.exceptions.Exit(EXIT_STOPPED)
     if fabric.is_global_zero:
-        click.echo(out / "model.safetensors")
+        say(str(out / MODEL))
+
+
+def _fabric(device: str, devices: int, nodes: int) -> "Fabric":
+    """The processes that train together, started. Raises DeviceError for devices that this machine lacks."""
+    from lightning_fabric import Fabric
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    from waveunet_cli.devices import choose_placement
+
+    choose_placement(device)
+    try:
+        fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes)
+    except (MisconfigurationException, RuntimeError, ValueError) as error:
+        raise DeviceError(f"{devices} × {device}: not available ({one_line(error)}); choose fewer --devices") from error
+    fabric.launch()
+    return fabric
 
 
 @contextmanager

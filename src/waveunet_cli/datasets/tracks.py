@@ -1,42 +1,39 @@
-"""Folders of songs as tracks: which files make which source, and any stretch of them as samples.
+"""Folders of songs as tracks: which files make which source.
 
-A song is a folder of aligned stems. A stem is a source if it has the source's name; `accompaniment` is also everything
-but the vocals, and `mixture` everything. Songs that lack a source, or whose stems differ in length or rate, are named
-and left out.
+A song is a folder of stems of the same length. A stem is a source if it has the source's name. `accompaniment` is also
+the sum of all stems but the vocals, and `mixture` the sum of all. Songs that lack a source, or whose stems differ in
+length or rate, are left out, each with a line that names it.
+
+A song may know a sum only. If it has `vocals` and `accompaniment`, and the model wants vocals, drums, bass and other,
+then its accompaniment is the sum of the last three. This is read from the files; no setting is needed, since the name
+`accompaniment` means the same everywhere.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from math import ceil, gcd
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import numpy as np
-import soundfile
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from waveunet_cli.audio import AUDIO_EXTENSIONS, probe
 from waveunet_cli.errors import AudioReadError, ConfigError
-from waveunet_cli.streaming.resample import resample, resampled_frames
+from waveunet_cli.streaming.resample import resampled_frames
 
 MIXTURES = ("mixture", "mix")
 CCMIXTER = {"source-01": "accompaniment", "source-02": "vocals"}
-FILTER_REACH_FRAMES = 64  # more than the resampler's filter reads on a side, at the lower of both rates
+VOCALS, ACCOMPANIMENT, MIXTURE = "vocals", "accompaniment", "mixture"
 
 
 @dataclass(frozen=True)
 class Data:
     """One folder to train on.
 
-    path     MUSDB18-HQ style (train/<song>/<stem>.wav), CCMixter (<song>/source-01.wav, source-02.wav), a folder of
-             songs (<song>/<stem>.wav), or with `stem` a folder of files that all are that one source
-    weight   how often it is drawn, in proportion to the other folders
-    weights  the same for one use, instead of `weight`: a source's name (in a remix) or "song" (all sources of one song
-             together); 0 for never
-    reverb   probability of reverberation for what comes from here, instead of the augmentation's
-    split    the subfolder of a MUSDB18 folder to take
+    path     the folder: <path>/train/<song>/<stem>.wav (as MUSDB18-HQ has it), <path>/<song>/<stem>.wav,
+             <path>/<song>/source-01.wav and source-02.wav (CCMixter), or with `stem` a folder of files
+    weight   how often the folder is drawn from, in proportion to the weights of the other folders
+    weights  weights for one use, which replace `weight` there. A use is a source's name (the source is drawn for a
+             remix) or "song" (all sources of one song are drawn together). 0 means never.
+    reverb   probability of reverberation for what comes from this folder; it replaces the augmentation's
+    split    the subfolder to take, if there is one of this name
+    stem     the source that every file of the folder holds
     exclude  names of songs to leave out
     """
 
@@ -57,41 +54,69 @@ class Data:
 
 @dataclass(frozen=True)
 class Track:
-    """A song, or one file with a single source. `frames` and `sample_rate_hz` are the files' own."""
+    """A song, or one file with a single source.
+
+    sources  name: the files that sum to this source, or to a sum of sources
+    frames, sample_rate_hz  the files' own
+    sums     name of a sum: the sources that it is the sum of, and that the track does not know one by one
+    mixture  the file that all sources should sum to, if there is one
+    """
 
     name: str
-    sources: Mapping[str, tuple[Path, ...]]  # files that sum to the source
+    sources: Mapping[str, tuple[Path, ...]]
     frames: int
     sample_rate_hz: int
+    sums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    mixture: Path | None = None
 
     def frames_at(self, sample_rate_hz: int) -> int:
         """The length at another rate."""
         return resampled_frames(self.frames, self.sample_rate_hz, sample_rate_hz)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of all sources, each once."""
+        return tuple(dict.fromkeys(path for paths in self.sources.values() for path in paths))
 
-def find_tracks(data: Data, sources: Sequence[str]) -> tuple[list[Track], list[str]]:
-    """All usable tracks of a folder, and a line for each one left out. Raises ConfigError if none is left."""
+    @property
+    def seconds(self) -> float:
+        """The length in seconds."""
+        return self.frames / self.sample_rate_hz
+
+    def parts(self, sources: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """What the track knows of `sources`, in their order. The key is a source or a sum, the value its sources."""
+        sum_of = {source: name for name, summed in self.sums.items() for source in summed}
+        names = dict.fromkeys(sum_of.get(source, source) for source in sources)
+        return {name: tuple(self.sums.get(name, (name,))) for name in names if name in self.sources}
+
+    def covers(self, sources: Sequence[str]) -> bool:
+        """Whether the track knows all of `sources`, each by itself or in a sum."""
+        return set(sources) <= {source for part in self.parts(sources).values() for source in part}
+
+
+def find_tracks(data: Data, sources: Sequence[str], sums: bool = False) -> tuple[list[Track], list[str]]:
+    """All usable tracks of a folder, and a line for each one left out. With `sums`, songs may know a sum only.
+
+    Raises ConfigError if there is no such folder or nothing usable in it.
+    """
     if not data.path.is_dir():
         raise ConfigError(f"{data.path}: no such folder; give a folder of songs, each a folder of stems")
     if data.stem is not None and data.stem not in sources:
         raise ConfigError(f"{data.path}: stem {data.stem!r} is none of the model's sources {', '.join(sources)}")
     root = data.path / data.split if (data.path / data.split).is_dir() else data.path
-    songs = [root] if data.stem else sorted(folder for folder in root.iterdir() if folder.is_dir())
     tracks: list[Track] = []
     left_out: list[str] = []
-    for song in songs:
-        candidates = (
-            {path.stem: {data.stem: (path,)} for path in stem_files(song).values()}
-            if data.stem
-            else {song.name: by_source(song, sources)}
-        )
-        for name, files in candidates.items():
-            if name in data.exclude:
-                continue
-            try:
-                tracks.append(aligned(f"{song}/{name}" if data.stem else str(song), files))
-            except AudioReadError as error:
-                left_out.append(str(error))
+    for place in audio_files(root) if data.stem else song_folders(root):
+        name = place.stem if data.stem else place.name
+        if name in data.exclude:
+            continue
+        try:
+            if name in (Path(track.name).name for track in tracks):
+                raise AudioReadError(f"{place}: a file of this name is used already; remove one, or rename it")
+            loose = {data.stem: (place,)} if data.stem else None
+            tracks.append(aligned(f"{root}/{name}", loose) if loose else _song(place, sources, sums))
+        except AudioReadError as error:
+            left_out.append(str(error))
     if not tracks:
         why = f"; the first of {len(left_out)} left out: {left_out[0]}" if left_out else ""
         raise ConfigError(
@@ -101,37 +126,56 @@ def find_tracks(data: Data, sources: Sequence[str]) -> tuple[list[Track], list[s
     return tracks, left_out
 
 
+def song_folders(root: Path) -> list[Path]:
+    """The folders in a folder, without hidden ones."""
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def audio_files(folder: Path) -> list[Path]:
+    """The audio files in a folder, without hidden ones such as the `._vocals.wav` that macOS leaves behind."""
+    files = (path for path in folder.iterdir() if path.suffix.lower() in AUDIO_EXTENSIONS)
+    return sorted(path for path in files if not path.name.startswith("."))
+
+
 def stem_files(song: Path) -> dict[str, Path]:
-    """The audio files of a folder by what they hold: the lower-case name, or what CCMixter's names stand for."""
-    files = [path for path in sorted(song.iterdir()) if path.suffix.lower() in AUDIO_EXTENSIONS]
-    return {CCMIXTER.get(path.stem.lower(), path.stem.lower()): path for path in files}
+    """The audio files of a folder by what they hold: the lower-case name, or what CCMixter's names stand for.
+
+    Raises AudioReadError if two files hold the same stem.
+    """
+    found: dict[str, Path] = {}
+    for path in audio_files(song):
+        name = CCMIXTER.get(path.stem.lower(), path.stem.lower())
+        if name in found:
+            raise AudioReadError(f"{path}: holds {name}, and so does {found[name].name} beside it; remove one of them")
+        found[name] = path
+    return found
 
 
-def by_source(song: Path, sources: Sequence[str]) -> dict[str, tuple[Path, ...]]:
-    """For each source the files of a song's folder that sum to it; none where there is no such stem."""
-    files = stem_files(song)
-    mixtures = [files.pop(name) for name in MIXTURES if name in files]
+def by_source(files: Mapping[str, Path], sources: Iterable[str]) -> dict[str, tuple[Path, ...]]:
+    """For each source those of a song's stem files that sum to it; none where there is no such stem."""
+    stems = {name: path for name, path in files.items() if name not in MIXTURES}
     found: dict[str, tuple[Path, ...]] = {}
     for source in sources:
-        if source in files:
-            found[source] = (files[source],)
-        elif source == "accompaniment":
-            found[source] = tuple(path for name, path in files.items() if name != "vocals")
-        elif source == "mixture":
-            whole = [files[name] for name in ("accompaniment", "vocals") if name in files]
-            found[source] = tuple(mixtures[:1] or (whole if len(whole) == 2 else files.values()))
+        if source in stems:
+            found[source] = (stems[source],)
+        elif source == ACCOMPANIMENT:
+            found[source] = tuple(path for name, path in stems.items() if name != VOCALS)
+        elif source == MIXTURE:
+            given = [files[name] for name in MIXTURES if name in files][:1]
+            pair = [stems[name] for name in (ACCOMPANIMENT, VOCALS) if name in stems]
+            found[source] = tuple(given or (pair if len(pair) == 2 else stems.values()))
         else:
             found[source] = ()
     return found
 
 
-def aligned(name: str, by_source: Mapping[str, tuple[Path, ...]]) -> Track:
+def aligned(name: str, sources: Mapping[str, tuple[Path, ...]]) -> Track:
     """The track of these files. Raises AudioReadError if one is missing, unreadable, or unlike the others."""
-    missing = [source for source, paths in by_source.items() if not paths]
+    missing = [source for source, paths in sources.items() if not paths]
     if missing:
         raise AudioReadError(f"{name}: stem missing: {', '.join(missing)}; add it or remove the folder")
     lengths: dict[tuple[int, int], Path] = {}
-    for path in [path for paths in by_source.values() for path in paths]:
+    for path in [path for paths in sources.values() for path in paths]:
         info = probe(path)
         if info.frames is None or info.frames == 0:
             raise AudioReadError(f"{path}: its header counts no frames; convert it to WAV or FLAC")
@@ -140,84 +184,21 @@ def aligned(name: str, by_source: Mapping[str, tuple[Path, ...]]) -> Track:
         found = ", ".join(f"{path.name} {frames} frames at {hz} Hz" for (frames, hz), path in lengths.items())
         raise AudioReadError(f"{name}: stems differ in length or rate: {found}; export them again")
     frames, sample_rate_hz = next(iter(lengths))
-    return Track(name, by_source, frames, sample_rate_hz)
+    return Track(name, sources, frames, sample_rate_hz)
 
 
-class Reader:
-    """Stretches of tracks at a model's rate and channels, from disk or from memory. Threads may share it."""
-
-    def __init__(self, sample_rate_hz: int, channels: int, in_memory: bool = False) -> None:
-        self._sample_rate_hz = sample_rate_hz
-        self._channels = channels
-        self._whole = cache(_read_whole) if in_memory else None
-
-    def read(
-        self,
-        track: Track,
-        sources: Iterable[str],
-        start: int,
-        frames: int,
-        gain: Callable[[Path], float] = lambda path: 1.0,
-    ) -> Tensor:
-        """(S, C, frames) from frame `start` of the track, both at the model's rate; zeros beyond the ends.
-
-        `gain` is that of each file. Raises AudioReadError where a file cannot be read.
-        """
-        own = track.sample_rate_hz
-        if own == self._sample_rate_hz:
-            return self._stack(track, sources, start, frames, gain)
-        # What is read starts at a frame that both rates have: cycle_in frames of the file last as long as cycle_out.
-        common = gcd(own, self._sample_rate_hz)
-        cycle_in, cycle_out = own // common, self._sample_rate_hz // common
-        reach = ceil(FILTER_REACH_FRAMES * max(1, own / self._sample_rate_hz))
-        cycles = start // cycle_out - -(-reach // cycle_in)
-        skip = start - cycles * cycle_out
-        count = -(-(skip + frames) * cycle_in // cycle_out) + reach
-        x = self._stack(track, sources, cycles * cycle_in, count, gain)
-        return resample(x, own, self._sample_rate_hz)[..., skip : skip + frames]
-
-    def _stack(
-        self, track: Track, sources: Iterable[str], start: int, frames: int, gain: Callable[[Path], float]
-    ) -> Tensor:
-        return torch.stack(
-            [sum_of([self._file(p, track, start, frames) * gain(p) for p in track.sources[s]]) for s in sources]
-        )
-
-    def _file(self, path: Path, track: Track, start: int, frames: int) -> Tensor:
-        lo, hi = max(0, start), max(0, start, min(track.frames, start + frames))  # what the file has of it
-        x = _read(path, lo, hi - lo) if self._whole is None else self._whole(path)[lo:hi].astype(np.float32) / 32768
-        if len(x) != hi - lo:
-            raise AudioReadError(f"{path}: truncated: its header says {track.frames} frames; copy the file again")
-        if x.shape[1] != self._channels:
-            x = x.mean(1, keepdims=True) if self._channels == 1 else x[:, [0, 0] if x.shape[1] == 1 else [0, 1]]
-        y = torch.zeros(self._channels, frames)
-        y[:, lo - start : hi - start] = torch.from_numpy(np.ascontiguousarray(x.T))  # (t, C) → (C, t)
-        return y
-
-
-def sum_of(stems: Sequence[Tensor]) -> Tensor:
-    """The sum of stems, one or more."""
-    return torch.stack(list(stems)).sum(0)
-
-
-def _read(path: Path, start: int, frames: int) -> NDArray[np.float32]:
-    try:
-        with soundfile.SoundFile(path) as file:
-            if frames:
-                file.seek(start)
-            x: NDArray[np.float32] = file.read(frames, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise AudioReadError(f"{path}: cannot be read at frame {start} ({error}); copy the file again") from error
-    if not np.isfinite(x).all():
-        raise AudioReadError(
-            f"{path}: a sample is NaN or infinite after frame {start}; repair or export the file again"
-        )
-    return x
-
-
-def _read_whole(path: Path) -> NDArray[np.int16]:
-    try:
-        x: NDArray[np.int16] = soundfile.read(path, dtype="int16", always_2d=True)[0]
-    except (soundfile.SoundFileError, OSError) as error:
-        raise AudioReadError(f"{path}: cannot be read ({error}); copy the file again") from error
-    return x
+def _song(folder: Path, sources: Sequence[str], sums: bool) -> Track:
+    """The track of a song's folder. Raises AudioReadError."""
+    files = stem_files(folder)
+    found, rest = by_source(files, sources), tuple(source for source in sources if source != VOCALS)
+    may_sum = sums and VOCALS in sources and {VOCALS, ACCOMPANIMENT} <= files.keys()
+    if may_sum and not all(found[source] for source in rest):
+        found = by_source(files, (VOCALS, ACCOMPANIMENT))
+        given_sums = {ACCOMPANIMENT: rest}
+    else:
+        given_sums = {}
+    track = aligned(str(folder), found)
+    used = {name for name, path in files.items() if path in track.files}
+    is_whole = {VOCALS, ACCOMPANIMENT} <= used or files.keys() <= used | {*MIXTURES, ACCOMPANIMENT}
+    mixture = next((files[name] for name in MIXTURES if name in files), None) if is_whole else None
+    return replace(track, sums=given_sums, mixture=mixture)

@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from waveunet_cli.datasets.tracks import Reader
+from waveunet_cli.datasets.reader import Reader
 from waveunet_cli.errors import AudioReadError, ConfigError, DeviceError
-from waveunet_cli.evaluate.testset import Song
+from waveunet_cli.evaluate.testset import ScoredSong
 
 BSSEVAL = ("SDR", "ISR", "SIR", "SAR")
 REST = "(rest)"  # of the mixture
@@ -55,8 +55,16 @@ class StemScore:
 
     @property
     def improvement(self) -> float:
-        """How much better the SDR is than that of the mixture as estimate."""
-        return self.sdr - self.mixture_sdr
+        """How much better the SDR is than that of the mixture as estimate.
+
+        nan where nothing else sounds in the song: the mixture is the stem, and no estimate can be better.
+        """
+        return nan if self.is_mixture else self.sdr - self.mixture_sdr
+
+    @property
+    def is_mixture(self) -> bool:
+        """Whether the mixture is this stem, and nothing else sounds in the song."""
+        return self.mixture_sdr == inf
 
     @property
     def silent_frames(self) -> int:
@@ -72,20 +80,20 @@ def require_museval() -> None:
         raise ConfigError("evaluate: museval needs ffmpeg, which is not on the PATH; install it, or add --quick")
 
 
-def mixture_of(song: Song) -> Iterator[Audio]:
+def mixture_of(song: ScoredSong) -> Iterator[Audio]:
     """The mixture in blocks (frames, channels)."""
     for (block,) in _blocks(song, ("mixture",)):
         yield block
 
 
-def estimates_of(song: Song, stems: Sequence[str]) -> Iterator[dict[str, Audio]]:
+def estimates_of(song: ScoredSong, stems: Sequence[str]) -> Iterator[dict[str, Audio]]:
     """The song's estimates on disk in blocks {stem: (frames, channels)}."""
     for block in _blocks(song, stems, estimates=True):
         yield dict(zip(stems, block, strict=True))
 
 
 def measure(
-    song: Song, stems: Sequence[str], estimates: Iterable[Mapping[str, Audio]], frames: bool
+    song: ScoredSong, stems: Sequence[str], estimates: Iterable[Mapping[str, Audio]], frames: bool
 ) -> tuple[list[StemScore], list[str]]:
     """Score blocks of estimates, which add up to the song, against the true stems.
 
@@ -176,7 +184,7 @@ def _bsseval(
     return values, problems
 
 
-def _blocks(song: Song, sources: Sequence[str], estimates: bool = False) -> Iterator[list[Audio]]:
+def _blocks(song: ScoredSong, sources: Sequence[str], estimates: bool = False) -> Iterator[list[Audio]]:
     track = song.estimates if estimates else song.truth
     assert track is not None
     reader = Reader(track.sample_rate_hz, song.channels)

@@ -14,7 +14,7 @@ import numpy as np
 
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.evaluate.measure import BSSEVAL, StemScore
-from waveunet_cli.evaluate.statistics import WHOLE_SONG, Summary, of_song, over_all
+from waveunet_cli.evaluate.statistics import WHOLE_SONG, Statistics, of_song, over_all
 from waveunet_cli.files import whole_file
 
 STATISTICS = ("median", "mad", "mean", "sd")
@@ -35,6 +35,8 @@ def table(scores: Sequence[StemScore]) -> str:
         frames = sum(len(score.frames.get("SDR", ())) for score in own)
         silent = sum(score.silent_frames for score in own)
         counted = f", {frames} frames, {silent} of them silent and not counted" if frames else ""
+        alone = sum(score.is_mixture for score in own)
+        counted += f", {alone} with nothing else in the mixture and without improvement" if alone else ""
         lines += [f"{stem}: {len(own)} song{'s' * (len(own) != 1)}{counted}; dB", ""]
         width = max([LABEL_WIDTH, *(len(score.song) for score in own)])
         medians = [f"median {measure}" for measure in BSSEVAL] if frames else []
@@ -136,7 +138,7 @@ def _row(name: str, values: Sequence[str], width: int) -> str:
     return f"  {name:<{width}}" + "".join(f"{value:>13}" for value in values)
 
 
-def _fields(found: Summary) -> list[Any]:
+def _fields(found: Statistics) -> list[Any]:
     return [found.count, *(getattr(found, name) for name in STATISTICS)]
 
 

@@ -1,11 +1,22 @@
-"""Songs to score: their true stems and mixtures, and other people's estimates of them."""
+"""Songs to score: their true stems and mixtures, and other programs' estimates of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from waveunet_cli.audio import AudioInfo, probe
-from waveunet_cli.datasets.tracks import MIXTURES, Data, Track, aligned, by_source, find_tracks, stem_files
+from waveunet_cli.datasets.tracks import (
+    MIXTURE,
+    MIXTURES,
+    Data,
+    Track,
+    aligned,
+    audio_files,
+    by_source,
+    find_tracks,
+    song_folders,
+    stem_files,
+)
 from waveunet_cli.errors import AudioReadError, ConfigError
 
 SPLIT = "test"
@@ -13,9 +24,15 @@ ALIASES = {"no_vocals": "accompaniment"}
 
 
 @dataclass(frozen=True)
-class Song:
-    """A song to score. `truth` has the stems and a source `mixture`; `lossy` says that some of its files are lossy;
-    `estimates` has the stems, if they are on disk."""
+class ScoredSong:
+    """A song whose true stems are known.
+
+    truth      the true stems, and a source `mixture`
+    channels   most that a file of the song has
+    lossy      some of its files are lossy
+    estimates  stems to score, if they are on disk
+    note       what was done to make these fit
+    """
 
     name: str
     truth: Track
@@ -25,16 +42,19 @@ class Song:
     note: str | None = None
 
 
-def find_songs(folders: Sequence[Path], stems: Sequence[str]) -> tuple[list[Song], list[str]]:
-    """The songs of test sets (<song>/<stem>.wav or test/<song>/<stem>.wav) and of songs' own folders, and a line for
-    each one left out. Raises ConfigError for a folder that is neither."""
-    sources = (*stems, "mixture")
-    songs: list[Song] = []
+def find_scored_songs(folders: Sequence[Path], stems: Sequence[str]) -> tuple[list[ScoredSong], list[str]]:
+    """The songs in `folders`, and a line for each song that is left out.
+
+    A folder is a test set (<folder>/<song>/<stem>.wav or <folder>/test/<song>/<stem>.wav) or a song's own folder
+    (<folder>/<stem>.wav). Raises ConfigError for a folder that is neither, and if two songs have one name.
+    """
+    sources = (*stems, MIXTURE)
+    songs: list[ScoredSong] = []
     left_out: list[str] = []
     for folder in folders:
-        if folder.is_dir() and stem_files(folder):
+        if folder.is_dir() and audio_files(folder):
             try:
-                tracks, problems = [aligned(str(folder), by_source(folder, sources))], []
+                tracks, problems = [aligned(str(folder), by_source(stem_files(folder), sources))], []
             except AudioReadError as error:
                 tracks, problems = [], [str(error)]
         else:
@@ -42,7 +62,7 @@ def find_songs(folders: Sequence[Path], stems: Sequence[str]) -> tuple[list[Song
         for track in tracks:
             infos = _infos(track)
             channels, lossy = max(info.channels for info in infos), any(info.lossy for info in infos)
-            songs.append(Song(Path(track.name).resolve().name, track, channels, lossy))
+            songs.append(ScoredSong(Path(track.name).resolve().name, track, channels, lossy))
         left_out += problems
     names = [song.name for song in songs]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -52,16 +72,17 @@ def find_songs(folders: Sequence[Path], stems: Sequence[str]) -> tuple[list[Song
 
 
 def stems_of(estimates: Path) -> tuple[str, ...]:
-    """The names of the stems in a folder of estimates. Raises ConfigError if it has none."""
+    """The names of the stems in a folder of estimates. Raises ConfigError if it has none, AudioReadError if a song has
+    two files for one stem."""
     root = _root(estimates)
-    folders = [folder for folder in sorted(root.iterdir()) if folder.is_dir()] if root.is_dir() else []
+    folders = song_folders(root) if root.is_dir() else []
     found = {ALIASES.get(name, name) for folder in folders for name in stem_files(folder)} - set(MIXTURES)
     if not found:
         raise ConfigError(f"{estimates}: no estimates there; expected <song>/<stem>.wav or {SPLIT}/<song>/<stem>.wav")
     return tuple(sorted(found))
 
 
-def with_estimates(song: Song, estimates: Path) -> Song:
+def with_estimates(song: ScoredSong, estimates: Path) -> ScoredSong:
     """A song with what a folder has of it.
 
     Estimates too long or too short are cut or followed by zeros, as museval does, and `note` says so. Raises
@@ -70,11 +91,12 @@ def with_estimates(song: Song, estimates: Path) -> Song:
     folder = _root(estimates) / song.name
     if not folder.is_dir():
         raise AudioReadError(f"{folder}: no such folder; put the song's estimates there, or leave the song out")
-    stems = [source for source in song.truth.sources if source != "mixture"]
-    files = by_source(folder, stems)
+    stems = [source for source in song.truth.sources if source != MIXTURE]
+    found = stem_files(folder)
+    files = by_source(found, stems)
     for alias, stem in ALIASES.items():
-        if stem in files and alias in stem_files(folder):
-            files[stem] = (stem_files(folder)[alias],)
+        if stem in files and alias in found:
+            files[stem] = (found[alias],)
     track = aligned(str(folder), files)
     if track.sample_rate_hz != song.truth.sample_rate_hz:
         raise AudioReadError(

@@ -1,27 +1,31 @@
-"""Many songs at once, as the command `separate` does them: find, name, and separate what is not done."""
+"""Many songs at once, as the command `separate` does them: find them, name their stems, separate what is not done."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from waveunet_cli import __version__
 from waveunet_cli.audio import Clip, require_legal
-from waveunet_cli.errors import AudioReadError, ConfigError
-from waveunet_cli.events import INTERRUPTED, BatchStart, FileFailed, Plan, Summary
+from waveunet_cli.errors import ConfigError
+from waveunet_cli.events import INTERRUPTED, BatchStart, FileFailed, OnEvent, Plan, Summary
 from waveunet_cli.library.find import find_songs, require_apart, require_distinct
 from waveunet_cli.library.lanes import Lanes
-from waveunet_cli.library.ledger import Ledger, OnEvent
+from waveunet_cli.library.ledger import Ledger
+from waveunet_cli.library.manifest import Overwrite
 from waveunet_cli.library.names import TEMPLATE, stem_paths
 from waveunet_cli.library.plan import plan
-from waveunet_cli.library.song import OnProgress, Overwrite, Separated, Song, Target, outputs_of, separate_song
-from waveunet_cli.library.storage import Disk
+from waveunet_cli.library.song import Separated, Song, Target, outputs_of, separate_song
+from waveunet_cli.library.storage import Disk, Located, located
 
 if TYPE_CHECKING:
     from waveunet_cli.separator import Separator
 
 MAX_JOBS = 64
+
+PathOrAddress = str | os.PathLike[str]  # with :// it is an address
 
 
 @dataclass(frozen=True)
@@ -32,27 +36,9 @@ class RayCluster:
     worker_cores: int = 2
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """What was found to do, before any model is loaded."""
-
-    songs: Sequence[Song]
-    problems: Sequence[FileFailed]
-    target: Target
-    inputs: Sequence[str]
-
-    def made_distinct(self, separator: "Separator") -> None:
-        """Raise ConfigError where stems would replace songs, or each other."""
-        outputs = [outputs_of(separator, song, self.target) for song in self.songs]
-        require_distinct(self.songs, outputs)
-        if isinstance(self.target.storage, Disk):
-            local = [Path(given) for given in self.inputs if "://" not in given]
-            require_apart(local, Path(self.target.out), outputs)
-
-
 def separate_songs(
-    inputs: Sequence[str | os.PathLike[str]],
-    out: str | os.PathLike[str],
+    inputs: Iterable[PathOrAddress],
+    out: PathOrAddress,
     separator: "Separator | Callable[[], Separator]",
     *,
     filename: str = TEMPLATE,
@@ -65,27 +51,31 @@ def separate_songs(
     cluster: RayCluster | None = None,
     on_event: OnEvent = lambda event: None,
 ) -> Summary:
-    """Separate files and folders of songs; a song that fails does not stop the others. Returns what became of all.
+    """Separate songs, and folders of songs, into stems. A song that fails does not stop the others.
 
-    inputs      paths and addresses (s3://…) of songs and of folders, which are searched through and through
-    out         the folder, or address, below which the stems go, named by the template `filename`
-    separator   a Separator, or a function that makes one, which is called only if there are songs
+    inputs      paths and addresses (s3://…) of songs, and of folders, which are searched with their subfolders
+    out         the folder, or the address of a folder, below which the stems go
+    separator   a Separator, or a function that makes one, which is called only if songs were found
+    filename    the template of a stem's path below `out`
     container, subtype, clip, overwrite   as in `Separator.separate_file`
-    jobs        how many songs are at work side by side: reading and writing one overlaps with computing another
+    jobs        how many songs are at work at once; while one is computed, others are read and written
     strict      stop at the first song that fails
-    cluster     separate on a Ray cluster instead of here
-    on_event    called with every event of events.py, one at a time, from several threads
+    cluster     separate on a Ray cluster (library.batch.RayCluster) instead of in this process
+    on_event    called with each event of events.py, one at a time, from several threads
 
-    Interrupted by KeyboardInterrupt, it ends the songs at work cleanly, tells the Summary, and raises it again. Raises
-    ConfigError for settings that cannot be, and where stems would replace songs or each other.
+    Returns the Summary, which counts the songs and names those that failed. After a KeyboardInterrupt, no half-written
+    file is left, `on_event` gets the Summary, and KeyboardInterrupt is raised again. Raises ConfigError for settings
+    that cannot be, and if a stem would replace a song or another stem.
     """
-    batch = _found(inputs, out, filename, container, subtype, clip, overwrite)
     if type(jobs) is not int or not 1 <= jobs <= MAX_JOBS:
         raise ConfigError(f"jobs: found {jobs!r}; give a whole number from 1 to {MAX_JOBS}")
+    if cluster is not None and find_spec("ray") is None:
+        raise ConfigError("--engine ray needs Ray; install it with: pip install ray")
+    target = Target(located(out), filename, container, subtype, clip)
+    batch = _found(inputs, target, overwrite, disks_only=cluster is not None)
     if not batch.songs:
         return Ledger([], batch.problems, on_event).summary()
-    made = separator() if callable(separator) else separator
-    batch.made_distinct(made)
+    made = batch.checked(separator)
     on_event(
         BatchStart(
             waveunet=__version__,
@@ -95,21 +85,21 @@ def separate_songs(
             device=str(made.placement),
             engine="local" if cluster is None else "ray",
             jobs=jobs,
-            out=str(out),
+            out=target.out.name,
         )
     )
     ledger = Ledger(batch.songs, batch.problems, on_event, strict)
 
-    def separate(song: Song, progress: OnProgress) -> Separated:
-        return separate_song(made, song, batch.target, overwrite=overwrite, wait=False, progress=progress)
+    def separate(song: Song, on_event: OnEvent) -> Separated:
+        return separate_song(made, song, target, overwrite=overwrite, wait=False, on_event=on_event)
 
     try:
         if cluster is None:
-            Lanes(separate, ledger, Path(batch.target.out), jobs, strict).run(batch.songs)
+            Lanes(separate, ledger, target.out, jobs, strict).run(batch.songs)
         else:
             from waveunet_cli.library.cluster import Cluster, Order
 
-            order = Order(Path.cwd(), batch.target, overwrite, type(made), made.options, cluster.worker_cores)
+            order = Order(Path.cwd(), target, overwrite, type(made), made.options, cluster.worker_cores)
             Cluster(cluster.address, made.model, order, ledger, strict).run(batch.songs)
     except KeyboardInterrupt:
         ledger.stopped = INTERRUPTED
@@ -119,8 +109,8 @@ def separate_songs(
 
 
 def plan_songs(
-    inputs: Sequence[str | os.PathLike[str]],
-    out: str | os.PathLike[str],
+    inputs: Iterable[PathOrAddress],
+    out: PathOrAddress,
     separator: "Separator | Callable[[], Separator]",
     *,
     filename: str = TEMPLATE,
@@ -130,45 +120,48 @@ def plan_songs(
     overwrite: Overwrite = "changed",
     on_event: OnEvent = lambda event: None,
 ) -> Plan | Summary:
-    """What `separate_songs` would do with the same arguments, how long that takes, and how much space; changes nothing.
+    """Tell what `separate_songs` would do with the same arguments, in what time and with how much space.
 
-    Without any song, the Summary of the problems.
+    Changes nothing. Gives `on_event` a Planned for each song. Returns the Plan, or a Summary if there is no song.
     """
-    batch = _found(inputs, out, filename, container, subtype, clip, overwrite)
+    target = Target(located(out), filename, container, subtype, clip)
+    batch = _found(inputs, target, overwrite, disks_only=True)
     if not batch.songs:
         return Ledger([], batch.problems, on_event).summary()
-    made = separator() if callable(separator) else separator
-    batch.made_distinct(made)
-    return plan(batch.songs, batch.problems, made, batch.target, overwrite, on_event)
+    return plan(batch.songs, batch.problems, batch.checked(separator), target, overwrite, on_event)
 
 
-def _found(
-    inputs: Sequence[str | os.PathLike[str]],
-    out: str | os.PathLike[str],
-    filename: str,
-    container: str,
-    subtype: str | None,
-    clip: Clip,
-    overwrite: Overwrite,
-) -> _Batch:
+@dataclass(frozen=True)
+class _Batch:
+    """What was found to do, before any model is loaded."""
+
+    inputs: Sequence[Located]
+    target: Target
+    songs: Sequence[Song]
+    problems: Sequence[FileFailed]
+
+    def checked(self, separator: "Separator | Callable[[], Separator]") -> "Separator":
+        """The separator, made if need be. Raises ConfigError if its stems would replace songs, or each other."""
+        made = separator() if callable(separator) else separator
+        outputs = [outputs_of(made, song, self.target) for song in self.songs]
+        require_distinct(self.songs, outputs)
+        require_apart(self.inputs, self.target.out, outputs)
+        return made
+
+
+def _found(inputs: Iterable[PathOrAddress], target: Target, overwrite: Overwrite, disks_only: bool) -> _Batch:
     """Check the settings, then find the songs."""
-    if overwrite not in ("always", "never", "changed"):
-        raise ConfigError(f"overwrite: found {overwrite!r}; choose always, never or changed")
-    if clip not in ("rescale", "clamp", "none"):
-        raise ConfigError(f"clip: found {clip!r}; choose rescale, clamp or none")
-    require_legal(container, subtype)
-    stem_paths(Path("out"), filename, "model", "track", ["stem"], container)  # refuses a bad template
-    given, place = [os.fspath(one) for one in inputs], os.fspath(out)
-    problems: list[AudioReadError]
-    if any("://" in one for one in [*given, place]):
-        from waveunet_cli.library.remote import find_songs_anywhere, opened  # needs fsspec
-
-        songs, problems = find_songs_anywhere(given, place)
-        storage, folder = opened(place)
-        address = None if isinstance(storage, Disk) else place.rstrip("/")
-        target = Target(folder, filename, container, subtype, clip, storage, address)
-    else:
-        songs, problems = find_songs([Path(one) for one in given], Path(place))
-        target = Target(Path(place), filename, container, subtype, clip)
+    for name, value, legal in (("overwrite", overwrite, get_args(Overwrite)), ("clip", target.clip, get_args(Clip))):
+        if value not in legal:
+            raise ConfigError(f"{name}: found {value!r}; choose one of {', '.join(legal)}")
+    require_legal(target.container, target.subtype)
+    stem_paths(target.out.path, target.filename, "model", "track", ["stem"], target.container)  # refuses a bad template
+    given = [located(one) for one in ([inputs] if isinstance(inputs, str | os.PathLike) else inputs)]
+    for one in [*given, target.out] if disks_only else ():
+        if not isinstance(one.storage, Disk):
+            raise ConfigError(
+                f"{one.name}: --dry-run and --engine ray know no addresses; mount the storage, or leave them out"
+            )
+    songs, problems = find_songs(given, target.out)
     failed = [FileFailed(None, None, type(problem).__name__, str(problem)) for problem in problems]
-    return _Batch(songs, failed, target, given)
+    return _Batch(given, target, songs, failed)

@@ -22,10 +22,11 @@ import ray
 import torch
 
 from waveunet_cli.errors import DeviceError, WaveUNetError
-from waveunet_cli.events import Event, Note
+from waveunet_cli.events import Event, Note, Progress
 from waveunet_cli.library.lanes import Space, StoppedError, Waiting, errno_of, persistently
 from waveunet_cli.library.ledger import Ledger
-from waveunet_cli.library.song import Overwrite, Separated, Song, Target, separate_song
+from waveunet_cli.library.manifest import Overwrite
+from waveunet_cli.library.song import Separated, Song, Target, separate_song
 from waveunet_cli.networks.family import Model
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Outcome:
     separated: Separated | None
     error: WaveUNetError | None = None
     number: int | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 class Worker:
@@ -63,34 +64,36 @@ class Worker:
     def __init__(self, order: Order) -> None:
         os.chdir(order.folder)  # so that paths mean what they meant to the user
         torch.set_num_threads(order.cores)
-        self._notes: list[str] = []
+        self._notes: list[Note] = []
         self._separator: Separator | None = None
         self._order = order
         self._stop = threading.Event()
-        self._at: tuple[float, float | None] = (0.0, None)
+        self._at: Progress | None = None
 
     def separate(self, model: Sequence[Any], song: Song) -> Outcome | None:
         """None if it was stopped. `model` holds a reference to the Model, which is fetched for the first song."""
         if self._separator is None:
-            self._separator = self._order.separator_class(ray.get(model[0]), on_event=self._note, **self._order.options)
+            self._separator = self._order.separator_class(
+                ray.get(model[0]), on_event=self._on_event, **self._order.options
+            )
         separator = self._separator
-        self._at = (0.0, None)
+        self._at = None
         self._notes.clear()
 
         def attempt() -> Separated:
             return separate_song(
-                separator, song, self._order.target, overwrite=self._order.overwrite, progress=self._advance
+                separator, song, self._order.target, overwrite=self._order.overwrite, on_event=self._on_event
             )
 
         try:
-            return Outcome(persistently(attempt, self._notes.append, self._stop), notes=tuple(self._notes))
+            return Outcome(persistently(attempt, self._on_event, self._stop), notes=tuple(self._notes))
         except StoppedError:
             return None
         except WaveUNetError as error:
             return Outcome(None, type(error)(str(error)), errno_of(error), tuple(self._notes))
 
-    def at(self) -> tuple[float, float | None]:
-        """Seconds of the song done, and in all if known."""
+    def at(self) -> Progress | None:
+        """How far the song at work is; None before its first block."""
         return self._at
 
     def stop(self) -> None:
@@ -100,14 +103,13 @@ class Worker:
     def pid(self) -> int:
         return os.getpid()
 
-    def _note(self, event: Event) -> None:
-        if isinstance(event, Note):
-            self._notes.append(event.text)
-
-    def _advance(self, done_seconds: float, total_seconds: float | None) -> None:
+    def _on_event(self, event: Event) -> None:
         if self._stop.is_set():
             raise StoppedError
-        self._at = (done_seconds, total_seconds)
+        if isinstance(event, Note):
+            self._notes.append(event)
+        elif isinstance(event, Progress):
+            self._at = event
 
 
 class Cluster:
@@ -128,7 +130,7 @@ class Cluster:
         self._order = order
         self._model = ray.put(model)
         self._ledger = ledger
-        self._space = Space(Path(order.target.out))
+        self._space = Space(order.target.out)
         self._strict = strict
         self._workers: list[Any] = []
         self._idle: list[Any] = []
@@ -185,12 +187,12 @@ class Cluster:
             outcome: Outcome | None = ray.get(reference)
         except ray.exceptions.RayActorError:
             outcome = Outcome(
-                None, DeviceError(f"{song.path}: its worker died {DEATHS + 1} times; see whether the nodes have memory")
+                None, DeviceError(f"{song.name}: its worker died {DEATHS + 1} times; see whether the nodes have memory")
             )
         if outcome is None:
             return
         for note in outcome.notes:
-            self._ledger.note(note)
+            self._ledger.pass_on(note)
         if outcome.separated is not None:
             self._ledger.finish(song, outcome.separated)
             return
@@ -207,11 +209,13 @@ class Cluster:
 
     def _look(self) -> None:
         """Ask the workers how far they are; one that is being restarted does not say."""
-        asked = {worker.at.remote(): song for worker, song in self._at_work.values()}
-        answered, _ = ray.wait([*asked], num_returns=len(asked), timeout=POLL_SECONDS)
+        asked = [worker.at.remote() for worker, _ in self._at_work.values()]
+        answered, _ = ray.wait(asked, num_returns=len(asked), timeout=POLL_SECONDS)
         for reference in answered:
             with contextlib.suppress(ray.exceptions.RayActorError):
-                self._ledger.advance(asked[reference], *ray.get(reference))
+                progress: Progress | None = ray.get(reference)
+                if progress is not None:
+                    self._ledger.pass_on(progress)
 
     def _leave(self) -> None:
         for worker in self._workers:

@@ -10,14 +10,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cached_property
-from pathlib import Path
 from typing import Protocol
 
 from waveunet_cli.errors import AudioReadError, AudioWriteError, WaveUNetError
+from waveunet_cli.events import Event, Note, OnEvent
 from waveunet_cli.files import existing
 from waveunet_cli.library.ledger import STRICT, Ledger
-from waveunet_cli.library.manifest import BusyError
-from waveunet_cli.library.song import OnProgress, Separated, Song
+from waveunet_cli.library.song import Separated, Song
+from waveunet_cli.library.storage import BusyError, Located
 
 RETRY_SECONDS = (1.0, 5.0, 20.0)  # before the second, third and fourth attempt
 BUSY_SECONDS = 0.5  # between looks at songs that another process works on
@@ -38,7 +38,7 @@ class StoppedError(Exception):
 class Separate(Protocol):
     """Separates one song; raises WaveUNetError, and BusyError where another process is at work on it."""
 
-    def __call__(self, song: Song, progress: OnProgress) -> Separated: ...
+    def __call__(self, song: Song, on_event: OnEvent) -> Separated: ...
 
 
 def errno_of(error: BaseException | None) -> int | None:
@@ -53,7 +53,7 @@ def errno_of(error: BaseException | None) -> int | None:
 class Lanes:
     """Runs the songs of a batch side by side in this process."""
 
-    def __init__(self, separate: Separate, ledger: Ledger, out: Path, jobs: int = 1, strict: bool = False) -> None:
+    def __init__(self, separate: Separate, ledger: Ledger, out: Located, jobs: int = 1, strict: bool = False) -> None:
         self._separate = separate
         self._ledger = ledger
         self._space = Space(out)
@@ -104,9 +104,7 @@ class Lanes:
     def _one(self, song: Song) -> None:
         self._ledger.start(song)
         try:
-            separated = persistently(
-                lambda: self._separate(song, lambda *at: self._advance(song, *at)), self._ledger.note, self._stop
-            )
+            separated = persistently(lambda: self._separate(song, self._on_event), self._on_event, self._stop)
         except BusyError:
             with self._lock:
                 self._busy.append(song)
@@ -115,10 +113,10 @@ class Lanes:
         else:
             self._ledger.finish(song, separated)
 
-    def _advance(self, song: Song, done_seconds: float, total_seconds: float | None) -> None:
+    def _on_event(self, event: Event) -> None:
         if self._stop.is_set():
             raise StoppedError
-        self._ledger.advance(song, done_seconds, total_seconds)
+        self._ledger.pass_on(event)
 
     def _failed(self, song: Song, error: WaveUNetError) -> None:
         self._ledger.fail(song, error)
@@ -158,7 +156,7 @@ class Waiting:
         return iter(self._songs.values())
 
 
-def persistently(attempt: Callable[[], Separated], note: Callable[[str], None], stop: threading.Event) -> Separated:
+def persistently(attempt: Callable[[], Separated], on_event: OnEvent, stop: threading.Event) -> Separated:
     """Try again after read errors that pass; raises what `attempt` raises, and StoppedError once `stop` is set."""
     for pause_seconds in RETRY_SECONDS:
         try:
@@ -166,17 +164,17 @@ def persistently(attempt: Callable[[], Separated], note: Callable[[str], None], 
         except AudioReadError as error:
             if errno_of(error) not in _PASSING:
                 raise
-            note(f"{error}; trying again in {pause_seconds:g} s")
+            on_event(Note(f"{error}; trying again in {pause_seconds:g} s"))
         if stop.wait(pause_seconds):
             raise StoppedError
     return attempt()
 
 
 class Space:
-    """Tells a disk that is full for every song from one that is full for a long one."""
+    """Decides whether a full disk is full for every song, or only for a long one."""
 
-    def __init__(self, out: Path) -> None:
-        self._out = out
+    def __init__(self, out: Located) -> None:
+        self._folder = out.storage.space(out.path)
         self._failures = 0
 
     def why_stop(self, remaining: Sequence[Song], error: WaveUNetError, strict: bool) -> str | None:
@@ -193,4 +191,4 @@ class Space:
         self._failures += 1
         # Stems as float32 are larger than any song; a quota does not show in what is free.
         needed = max(SPARE_BYTES, min(map(Song.bytes, remaining)))
-        return shutil.disk_usage(existing(self._out)).free < needed or self._failures > 2
+        return shutil.disk_usage(existing(self._folder)).free < needed or self._failures > 2

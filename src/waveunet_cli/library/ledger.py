@@ -2,19 +2,18 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 from waveunet_cli.errors import WaveUNetError
-from waveunet_cli.events import Event, FileDone, FileFailed, FileStart, Note, Progress, Summary
+from waveunet_cli.events import Event, FileDone, FileFailed, FileStart, OnEvent, Progress, Summary
 from waveunet_cli.library.song import Separated, Song
 
 STRICT = "stopped at the first failure, as --strict asks"
 
-OnEvent = Callable[[Event], None]
-
 
 class Ledger:
-    """The books of a batch; tells every event, one at a time, from whatever thread."""
+    """The books of a batch. It hands every event to `on_event`, one at a time, from whatever thread."""
 
     def __init__(
         self,
@@ -37,33 +36,23 @@ class Ledger:
         for problem in problems:
             self._fail(problem)
 
-    def note(self, text: str) -> None:
+    def pass_on(self, event: Event) -> None:
+        """An event of a song at work: of a Progress, the fields about the batch are filled in."""
         with self._lock:
-            self._on_event(Note(text))
+            if isinstance(event, Progress):
+                self._running[event.path] = event.done_seconds
+                event = replace(
+                    event,
+                    songs_finished=self._done + self._skipped + len(self._failed),
+                    songs=self._songs,
+                    batch_speed=(self._finished_seconds + sum(self._running.values())) / self._elapsed,
+                )
+            self._on_event(event)
 
     def start(self, song: Song) -> None:
         with self._lock:
             self._started[song.name] = time.monotonic()
             self._on_event(FileStart(song.name, song.track))
-
-    def advance(self, song: Song, done_seconds: float, total_seconds: float | None) -> None:
-        with self._lock:
-            self._running[song.name] = done_seconds
-            speed = done_seconds / self._since(song)
-            left = None if total_seconds is None else total_seconds - done_seconds
-            self._on_event(
-                Progress(
-                    path=song.name,
-                    track=song.track,
-                    done_seconds=done_seconds,
-                    total_seconds=total_seconds,
-                    speed=speed,
-                    eta_seconds=left / speed if left is not None and speed else None,
-                    songs_finished=self._done + self._skipped + len(self._failed),
-                    songs=self._songs,
-                    batch_speed=(self._finished_seconds + sum(self._running.values())) / self._elapsed,
-                )
-            )
 
     def finish(self, song: Song, separated: Separated) -> None:
         with self._lock:
@@ -93,7 +82,7 @@ class Ledger:
             self._fail(FileFailed(song.name, song.track, type(error).__name__, str(error)))
 
     def summary(self) -> Summary:
-        """The end: told, and returned."""
+        """The last event, which is also returned."""
         with self._lock:
             summary = Summary(
                 songs=self._songs,

@@ -9,7 +9,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 from string import Formatter
 
 from waveunet_cli.errors import ConfigError
@@ -50,7 +50,9 @@ def stem_paths(
 def _names(file: PurePath, root: PurePath | None, named_root: bool) -> list[str]:
     """From the shortest to the most telling: the names a song may go by."""
     place = file.relative_to(root) if root is not None else Path(file.name)
-    above = list(Path(os.path.abspath(file)).parts[1:])[: -len(place.parts)]  # noqa: PTH100 - no links
+    # a Path is of this machine, another PurePath of a storage whose top is above it
+    absolute = Path(os.path.abspath(file)) if isinstance(file, Path) else PurePosixPath("/", file)  # noqa: PTH100 - no links
+    above = list(absolute.parts[1:])[: -len(place.parts)]
     if root is not None and named_root:
         place, above = Path(*above[-1:]) / place, above[:-1]
     names = [(*place.parts[:-1], place.stem), place.parts]

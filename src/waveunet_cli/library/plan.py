@@ -12,10 +12,10 @@ import numpy as np
 from waveunet_cli.audio import AudioInfo, OutputFormat, choose_output, probe
 from waveunet_cli.audio.formats import SUBTYPE_BITS
 from waveunet_cli.errors import WaveUNetError
-from waveunet_cli.events import FileFailed, Plan, Planned
+from waveunet_cli.events import FileFailed, OnEvent, Plan, Planned
 from waveunet_cli.files import existing
-from waveunet_cli.library.ledger import OnEvent
-from waveunet_cli.library.song import Overwrite, Song, Target, why_again
+from waveunet_cli.library.manifest import Overwrite
+from waveunet_cli.library.song import Song, Target, outputs_of, request_of
 
 if TYPE_CHECKING:
     from waveunet_cli.separator import Separator
@@ -40,8 +40,9 @@ def plan(
     seconds = 0.0
     for song in songs:
         try:
-            why = why_again(separator, song, target, overwrite, remember=False)
-            info = probe(Path(song.path))
+            outputs = outputs_of(separator, song, target)
+            why = outputs.why_again(song.file, request_of(separator, target), overwrite, remember=False)
+            info = probe(Path(song.file.path))
             channels = separator.channels(info.channels)
             output = choose_output(replace(info, channels=channels), target.container, target.subtype)
         except WaveUNetError as error:
@@ -63,7 +64,7 @@ def plan(
         unknown=unknown,
         seconds=seconds,
         needed_bytes=needed_bytes,
-        free_bytes=shutil.disk_usage(existing(Path(target.out))).free,
+        free_bytes=shutil.disk_usage(existing(target.out.storage.space(target.out.path))).free,
         estimated_seconds=seconds / speed if speed else 0.0,
         speed=speed,
     )
@@ -79,16 +80,17 @@ def _stem_bytes(info: AudioInfo, channels: int, output: OutputFormat) -> int:
 
 
 def steady_speed(separator: "Separator", clock: Callable[[], float] = time.perf_counter) -> float:
-    """Seconds of music that leave the separator in a second, once it has begun to give: a short trial.
+    """Seconds of music that come out of the separator in a second, in the middle of a song: a short trial.
 
-    What comes before the first stems is done once a song, and would make a short trial seem slow.
+    The clock starts when the first stems have come. Until then the stream fills; in a trial that would count for much,
+    in a song it counts for little.
     """
     rate_hz = separator.model.config.sample_rate
-    song, first = separator.song(rate_hz, 2), separator.stems[0]
+    stream, first = separator.song(rate_hz, 2), separator.stems[0]
     noise = np.random.default_rng(0).standard_normal((rate_hz, 2)).astype(np.float32) * 0.1
-    while not len(song.push(noise)[first]):
+    while not len(stream.push(noise)[first]):
         pass
     started, done_frames = clock(), 0
     while done_frames < TRIAL_SECONDS * rate_hz:
-        done_frames += len(song.push(noise)[first])
+        done_frames += len(stream.push(noise)[first])
     return done_frames / rate_hz / max(1e-9, clock() - started)

@@ -1,11 +1,12 @@
 """One song of a library: is it done, and if not, from its file to its stems and their manifest."""
 
 import shutil
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,11 @@ from waveunet_cli.audio import AudioInfo, AudioReader, Clip, StemWriter, choose_
 from waveunet_cli.audio.read import reading_explained
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.errors import AudioReadError, AudioWriteError
+from waveunet_cli.events import OnEvent, Progress
 from waveunet_cli.files import existing
-from waveunet_cli.library.manifest import Request, SongOutputs
+from waveunet_cli.library.manifest import Overwrite, Request, SongOutputs
 from waveunet_cli.library.names import TEMPLATE, stem_paths
-from waveunet_cli.library.storage import DISK, Disk, FileMark, Located, Storage
+from waveunet_cli.library.storage import FileMark, Glance, Located
 
 if TYPE_CHECKING:
     from waveunet_cli.separator import Separator
@@ -25,83 +27,71 @@ if TYPE_CHECKING:
 READ_FRAMES = 65_536  # read at once
 
 Audio = NDArray[np.float32]
-Overwrite = Literal["always", "never", "changed"]
-OnProgress = Callable[[float, float | None], None]  # seconds of music done, and in all if that is known
 
 
 @dataclass(frozen=True)
 class Song:
-    """An input file and its track, the name of its stems' place (with "/" between folders).
+    """An input file and its track: the name of the folder of its stems, with "/" between folders.
 
-    `address` is what the user calls a file that is not on a disk; `size_bytes` its size.
+    `size_bytes` is the file's size if its folder's listing told it.
     """
 
-    path: PurePath
+    file: Located
     track: str
-    storage: Storage = DISK
-    address: str | None = None
     size_bytes: int | None = None
 
     @property
     def name(self) -> str:
         """What the user calls it."""
-        return self.address or str(self.path)
+        return self.file.name
 
-    @property
-    def identity(self) -> str:
-        """The same for all names of a file."""
-        return self.storage.identity(self.path)
-
-    @property
-    def source(self) -> Located:
-        """Where it lies."""
-        return Located(self.path, self.storage)
+    def glance(self) -> Glance | None:
+        """None if the file cannot be seen."""
+        try:
+            return self.file.glance()
+        except OSError:
+            return None
 
     def bytes(self) -> int:
         """Its size, 0 if that cannot be known."""
-        try:
-            return self.storage.glance(self.path).bytes if self.size_bytes is None else self.size_bytes
-        except OSError:
-            return 0
+        if self.size_bytes is not None:
+            return self.size_bytes
+        seen = self.glance()
+        return 0 if seen is None else seen.bytes
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where stems go and as what; see `Separator.separate_file`."""
+
+    out: Located
+    filename: str = TEMPLATE
+    container: str = "wav"
+    subtype: str | None = None
+    clip: Clip = "rescale"
 
 
 @dataclass(frozen=True)
 class Separated:
-    """What became of a song: its stems, its length, their gain, their peak before that, how many samples were cut."""
+    """What became of a song.
 
-    path: PurePath
-    stems: Mapping[str, PurePath]
+    path, stems      the song, and the file of each stem; paths within their storage, if that is no disk
+    names            what the user calls these files: paths, or addresses
+    skipped          True: the stems were there already, and the fields below are not known
+    seconds          of music
+    gain             applied to all stems; 1 unless they would have clipped
+    peak             the largest sample of the stems before that gain
+    clipped_samples  samples cut at full scale
+    """
+
+    path: Path
+    stems: Mapping[str, Path]
     skipped: bool = False
     seconds: float = 0.0
     gain: float = 1.0
     peak: float = 0.0
     clipped_samples: int = 0
-    addresses: Mapping[str, str] = field(default_factory=dict)  # of stems that are not on a disk
-
-    @property
-    def names(self) -> dict[str, str]:
-        """The stems' paths as the user writes them."""
-        return {stem: str(path) for stem, path in self.stems.items()} | dict(self.addresses)
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where stems go and as what; see `Separator.separate_file`. `out` is a folder of `storage`, `address` its name
-    if that is no disk."""
-
-    out: PurePath
-    filename: str = TEMPLATE
-    container: str = "wav"
-    subtype: str | None = None
-    clip: Clip = "rescale"
-    storage: Storage = DISK
-    address: str | None = None
-
-    def addresses(self, paths: Mapping[str, PurePath]) -> dict[str, str]:
-        """The addresses of files below `out`; none if it is on a disk."""
-        if self.address is None:
-            return {}
-        return {stem: f"{self.address}/{path.relative_to(self.out).as_posix()}" for stem, path in paths.items()}
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def separate_song(
@@ -111,74 +101,61 @@ def separate_song(
     *,
     overwrite: Overwrite = "changed",
     wait: bool = True,
-    progress: OnProgress = lambda done, total: None,
+    on_event: OnEvent = lambda event: None,
 ) -> Separated:
     """As `Separator.separate_file`; raises BusyError where it may not wait for another process at work on the song.
 
     May be called from several threads: reading and writing of one song then overlap with computing another.
     """
     outputs = outputs_of(separator, song, target)
-    addresses = target.addresses(outputs.paths)
+    done = Separated(
+        Path(song.file.path),
+        {stem: Path(path) for stem, path in outputs.paths.items()},
+        names=outputs.names,
+    )
+    request = request_of(separator, target)
 
     def is_done() -> bool:
-        return why_again(separator, song, target, overwrite) is None
+        return outputs.why_again(song.file, request, overwrite) is None
 
     if is_done() and not outputs.was_abandoned:
-        return Separated(song.path, outputs.paths, skipped=True, addresses=addresses)
-    with song.storage.as_file(song.path) as path, AudioReader(path) as reader:
+        return replace(done, skipped=True)
+    before = song.glance()
+    with song.file.storage.as_file(song.file.path) as path, AudioReader(path, on_event) as reader:
         info = reader.info
         channels = separator.channels(info.channels)
         output = choose_output(replace(info, channels=channels), target.container, target.subtype)
-        if isinstance(target.storage, Disk):
-            with explained(outputs.first):
-                _check_space(Path(target.out), info, channels, len(outputs.paths))
+        with explained(outputs.name):
+            _check_space(target.out, info, channels, len(outputs.paths))
         with outputs.claim(wait), separator.memory_explained(path):
             if is_done():  # by now, by another process
-                return Separated(song.path, outputs.paths, skipped=True, addresses=addresses)
-            with reading_explained(path):
-                before = song.storage.glance(song.path)
+                return replace(done, skipped=True)
             rate_hz = info.sample_rate_hz
             with (
-                target.storage.landing(outputs.paths, outputs.key) as paths,
+                outputs.storage.landing(outputs.paths, outputs.lock) as paths,
                 StemWriter(paths, rate_hz, channels, output, target.clip, info.frames, outputs.key) as writer,
             ):
-                sha256 = _pump(separator, reader, writer, progress)
-                with reading_explained(path):
-                    if song.storage.glance(song.path) != before:
-                        raise AudioReadError(f"{song.name}: was changed while it was read; separate it again")
+                sha256 = _pump(separator, song, reader, writer, on_event)
+                with reading_explained(song.name):
+                    after = song.file.glance()
+                if after != before:
+                    raise AudioReadError(f"{song.name}: was changed while it was read; separate it again")
                 report = writer.commit()
-            mark = FileMark(*before, sha256)
-            outputs.finish(song.source, mark, separator.model.name, request_of(separator, target), rate_hz, report)
-    return Separated(
-        song.path,
-        outputs.paths,
+            outputs.finish(song.file, FileMark(*after, sha256), separator.model.name, request, rate_hz, report)
+    return replace(
+        done,
         seconds=report.frames / rate_hz,
         gain=report.gain,
         peak=report.peak,
         clipped_samples=report.clipped_samples,
-        addresses=addresses,
     )
-
-
-def why_again(
-    separator: "Separator", song: Song, target: Target, overwrite: Overwrite, remember: bool = True
-) -> str | None:
-    """Why a song would be separated, in a word or two; None if it would be skipped. `remember` as `SongOutputs` has it.
-
-    Raises AudioWriteError where the stems would replace what is not this song's.
-    """
-    outputs = outputs_of(separator, song, target)
-    if overwrite == "changed":
-        return outputs.why_again(song.source, request_of(separator, target), remember)
-    with explained(outputs.first):
-        return "asked for" if overwrite == "always" else None if outputs.stems_exist() else "new"
 
 
 def outputs_of(separator: "Separator", song: Song, target: Target) -> SongOutputs:
     """Where the stems of a song go; raises ConfigError for an impossible template."""
     model = separator.model.name
-    paths = stem_paths(target.out, target.filename, model, song.track, separator.stems, target.container)
-    return SongOutputs(paths, target.storage)
+    paths = stem_paths(target.out.path, target.filename, model, song.track, separator.stems, target.container)
+    return SongOutputs(paths, target.out)
 
 
 def request_of(separator: "Separator", target: Target) -> Request:
@@ -188,7 +165,7 @@ def request_of(separator: "Separator", target: Target) -> Request:
     return Request(separator.model_sha256, settings)
 
 
-def _pump(separator: "Separator", reader: AudioReader, writer: StemWriter, progress: OnProgress) -> str:
+def _pump(separator: "Separator", song: Song, reader: AudioReader, writer: StemWriter, on_event: OnEvent) -> str:
     """Let a song run through; decoding the next block and encoding the last overlap with computing this one.
 
     Returns the SHA-256 of the file.
@@ -196,26 +173,30 @@ def _pump(separator: "Separator", reader: AudioReader, writer: StemWriter, progr
     info = reader.info
     total_seconds = None if info.frames is None else info.frames / info.sample_rate_hz
     frames = done = 0
+    begun = time.monotonic()
 
     def advance(stems: dict[str, Audio]) -> Future[None]:
         nonlocal done
         done += len(stems[separator.stems[0]])
-        progress(done / info.sample_rate_hz, total_seconds)
+        seconds = done / info.sample_rate_hz
+        speed = seconds / max(1e-6, time.monotonic() - begun)
+        left_seconds = None if total_seconds is None or not speed else (total_seconds - seconds) / speed
+        on_event(Progress(song.name, song.track, seconds, total_seconds, speed, left_seconds, 0, 1, speed))
         return writing.submit(writer.write, stems)
 
     with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "write") as writing:
-        song = separator.song(info.sample_rate_hz, info.channels)
+        stream = separator.song(info.sample_rate_hz, info.channels)
         blocks = reader.blocks(READ_FRAMES)
         coming = reading.submit(next, blocks, None)
-        written = advance(separator.compute(song.push, np.zeros((0, info.channels), np.float32)))
+        written = advance(separator.compute(stream.push, np.zeros((0, info.channels), np.float32)))
         while (block := coming.result()) is not None:
             coming = reading.submit(next, blocks, None)
             frames += len(block)
-            stems = separator.compute(song.push, block)
+            stems = separator.compute(stream.push, block)
             written.result()
             written = advance(stems)
-        marked = reading.submit(DISK.sha256, info.path)
-        stems = separator.compute(song.flush)
+        marked = reading.submit(Located(info.path).sha256)
+        stems = separator.compute(stream.flush)
         written.result()
         advance(stems).result()
         assert done == frames, f"{done} frames of stems from {frames} frames of mixture"
@@ -223,13 +204,13 @@ def _pump(separator: "Separator", reader: AudioReader, writer: StemWriter, progr
             return marked.result()
 
 
-def _check_space(out: Path, info: AudioInfo, channels: int, stems: int) -> None:
+def _check_space(out: Located, info: AudioInfo, channels: int, stems: int) -> None:
     """Refuse before computing what certainly does not fit: the stems as float32."""
     if info.frames is None:
         return
-    needed, usage = info.frames * channels * stems * 4, shutil.disk_usage(existing(out))
+    needed, usage = info.frames * channels * stems * 4, shutil.disk_usage(existing(out.storage.space(out.path)))
     if needed > usage.free and usage.total:  # a file system without any space, such as /proc, says so itself
         raise AudioWriteError(
-            f"{out}: {needed / 1e6:.1f} MB needed for the stems of {info.path}, {usage.free / 1e6:.1f} MB free; "
+            f"{out.name}: {needed / 1e6:.1f} MB needed for the stems of {info.path}, {usage.free / 1e6:.1f} MB free; "
             "free some space or choose another --out"
         )

@@ -1,15 +1,24 @@
-"""Where songs and stems lie: a disk of this machine here; an address that fsspec knows in remote.py."""
+"""Where songs and stems lie: on a disk of this machine (here), or at an address that fsspec knows (remote.py)."""
 
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
+from io import BufferedIOBase
 from pathlib import Path, PurePath
 from typing import NamedTuple, Protocol, Self
 
+from filelock import FileLock, Timeout
+
+from waveunet_cli.errors import ConfigError
 from waveunet_cli.files import whole_file
+
+
+class BusyError(Exception):
+    """Another process holds a lock."""
 
 
 class Glance(NamedTuple):
@@ -19,35 +28,62 @@ class Glance(NamedTuple):
     modified_ns: int
 
 
+class Listing(NamedTuple):
+    """The files of a folder with their sizes in bytes, None if unknown; or the error that hides them."""
+
+    folder: PurePath
+    sizes: Mapping[str, int | None]
+    error: OSError | None = None
+
+
 class Storage(Protocol):
-    """What a batch needs of the storage that its songs or its stems lie on. Every method may raise OSError."""
+    """What a batch asks of the storage that its songs or its stems lie on. Every method may raise OSError."""
 
     def name(self, path: PurePath) -> str:
-        """The file's name in manifests."""
+        """The file's name in manifests: the same from whatever folder the command is run."""
 
     def identity(self, path: PurePath) -> str:
         """The same text for all names of a file, whether it is there or not."""
+
+    def is_folder(self, path: PurePath) -> bool: ...
 
     def is_there(self, path: PurePath) -> bool:
         """Whether the name is taken, be it by a link that leads nowhere."""
 
     def glance(self, path: PurePath) -> Glance: ...
 
-    def sha256(self, path: PurePath) -> str: ...
+    def open(self, path: PurePath) -> AbstractContextManager[BufferedIOBase]:
+        """The file, to read from."""
 
-    def read_text(self, path: PurePath) -> str: ...
+    def write_text(self, path: PurePath, text: str, part: PurePath) -> None:
+        """Write the file `part`, then rename it to `path`."""
 
-    def write_text(self, path: PurePath, text: str, key: str) -> None:
-        """Write a file whole or not at all; `key` goes into the name of the unfinished file."""
+    def remove(self, path: PurePath) -> None:
+        """Delete a file, if it is there."""
 
-    def beside(self, folder: PurePath, pattern: str) -> list[PurePath]:
-        """The files of a folder whose names match; none if there is no such folder."""
+    def names(self, folder: PurePath) -> list[str]:
+        """The names in a folder; none if there is no such folder."""
+
+    def walk(self, root: PurePath, enter: Callable[[PurePath], bool]) -> Iterator[Listing]:
+        """A folder, and all folders in it that `enter` allows and that are no links."""
 
     def as_file(self, path: PurePath) -> AbstractContextManager[Path]:
-        """The file as a path of this machine, to read from."""
+        """The file as a path of this machine, to read from. May raise AudioReadError."""
 
-    def landing(self, paths: Mapping[str, PurePath], key: str) -> AbstractContextManager[Mapping[str, Path]]:
-        """Paths of this machine to write what shall be at `paths` when the context ends without an error."""
+    def claimed(self, lock: PurePath, wait: bool) -> AbstractContextManager[None]:
+        """Hold a lock, whose file is left behind only if stems may be there without a manifest.
+
+        Raises BusyError if another process holds it and `wait` is false. A storage without locks keeps nobody away.
+        """
+
+    def landing(self, paths: Mapping[str, PurePath], lock: PurePath) -> AbstractContextManager[Mapping[str, Path]]:
+        """Paths of this machine, to write what shall be at `paths` when the context ends without an error.
+
+        May raise AudioWriteError. `lock` is held.
+        """
+
+    def space(self, folder: PurePath) -> Path:
+        """The folder of this machine whose free space limits what can be written to `folder`."""
 
 
 class Disk:
@@ -59,6 +95,9 @@ class Disk:
     def identity(self, path: PurePath) -> str:
         return os.path.realpath(path)  # unlike Path.resolve this has an answer for a link to itself
 
+    def is_folder(self, path: PurePath) -> bool:
+        return os.path.isdir(path)  # noqa: PTH112 - Path's own test raises where a folder above may not be entered
+
     def is_there(self, path: PurePath) -> bool:
         return os.path.lexists(path)
 
@@ -66,28 +105,63 @@ class Disk:
         status = Path(path).stat()
         return Glance(status.st_size, status.st_mtime_ns)
 
-    def sha256(self, path: PurePath) -> str:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+    def open(self, path: PurePath) -> AbstractContextManager[BufferedIOBase]:
+        return Path(path).open("rb")
 
-    def read_text(self, path: PurePath) -> str:
-        return Path(path).read_text(encoding="utf-8")
-
-    def write_text(self, path: PurePath, text: str, key: str) -> None:
-        temporary = Path(path).with_name(f".waveunet-{key}-{os.getpid()}.part")
-        with whole_file(Path(path), temporary):
+    def write_text(self, path: PurePath, text: str, part: PurePath) -> None:
+        with whole_file(Path(path), Path(part)) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
-    def beside(self, folder: PurePath, pattern: str) -> list[PurePath]:
-        return list(Path(folder).glob(pattern))
+    def remove(self, path: PurePath) -> None:
+        Path(path).unlink(missing_ok=True)
+
+    def names(self, folder: PurePath) -> list[str]:
+        try:
+            return os.listdir(folder)  # noqa: PTH208 - names, not paths
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def walk(self, root: PurePath, enter: Callable[[PurePath], bool]) -> Iterator[Listing]:
+        errors: list[OSError] = []
+        for folder, folders, names in os.walk(root, onerror=errors.append):
+            folders[:] = [name for name in folders if enter(Path(folder, name))]
+            yield Listing(Path(folder), dict.fromkeys(names))
+        for error in errors:
+            yield Listing(Path(error.filename), {}, error)
 
     @contextmanager
     def as_file(self, path: PurePath) -> Iterator[Path]:
         yield Path(path)
 
     @contextmanager
-    def landing(self, paths: Mapping[str, PurePath], key: str) -> Iterator[Mapping[str, Path]]:
+    def claimed(self, lock: PurePath, wait: bool) -> Iterator[None]:
+        """Makes the folder of the lock; takes it away again if it is empty at the end."""
+        created: list[Path] = []
+        path = Path(lock)
+        held = FileLock(path)
+        try:
+            for folder in [folder for folder in reversed(path.parents) if not folder.exists()]:
+                folder.mkdir(exist_ok=True)
+                created.append(folder)
+            try:
+                held.acquire(timeout=-1 if wait else 0)
+            except Timeout:
+                raise BusyError(str(path)) from None
+            yield
+        finally:
+            if held.is_locked:
+                path.unlink(missing_ok=True)  # while it is held: whoever waits for it sees that, and tries anew
+                held.release()
+            for folder in reversed(created):
+                with contextlib.suppress(OSError):  # it is not empty
+                    folder.rmdir()
+
+    @contextmanager
+    def landing(self, paths: Mapping[str, PurePath], lock: PurePath) -> Iterator[Mapping[str, Path]]:
         yield {stem: Path(path) for stem, path in paths.items()}
+
+    def space(self, folder: PurePath) -> Path:
+        return Path(folder)
 
 
 DISK: Storage = Disk()
@@ -95,24 +169,40 @@ DISK: Storage = Disk()
 
 @dataclass(frozen=True)
 class Located:
-    """A file on a storage."""
+    """A file or a folder of a storage. `address` is what the user calls it, if that is an address."""
 
     path: PurePath
     storage: Storage = DISK
+    address: str | None = None
 
     @property
     def name(self) -> str:
-        """In manifests."""
-        return self.storage.name(self.path)
+        """What the user calls it."""
+        return self.address or str(self.path)
 
-    def __str__(self) -> str:
-        """As the user writes it."""
-        return str(self.path) if isinstance(self.storage, Disk) else self.name
+    @property
+    def identity(self) -> str:
+        """The same text for all names of a file."""
+        return self.storage.identity(self.path)
 
-    def is_there(self) -> bool:
-        with contextlib.suppress(OSError):
-            return self.storage.is_there(self.path)
-        return False
+    def glance(self) -> Glance:
+        """Raises OSError."""
+        return self.storage.glance(self.path)
+
+    def sha256(self) -> str:
+        """Of the file's bytes. Raises OSError."""
+        with self.storage.open(self.path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def at(self, path: PurePath) -> Self:
+        """The file or folder at a path below this folder."""
+        if self.address is None:
+            return type(self)(path, self.storage)
+        below = path.relative_to(self.path).as_posix()
+        return type(self)(path, self.storage, f"{self.address.rstrip('/')}/{below}")
+
+
+HERE = Located(Path())
 
 
 @dataclass(frozen=True)
@@ -126,18 +216,26 @@ class FileMark:
     @classmethod
     def of(cls, file: Located) -> Self:
         """Reads the whole file. Raises OSError."""
-        return cls(*file.storage.glance(file.path), file.storage.sha256(file.path))
-
-    @property
-    def glance(self) -> Glance:
-        return Glance(self.bytes, self.modified_ns)
+        return cls(*file.glance(), file.sha256())
 
     def seen_again(self, file: Located) -> Self | None:
         """The mark of the file now if it has the same bytes, else None. Raises OSError."""
-        glance = file.storage.glance(file.path)
-        if glance == self.glance:
+        glance = file.glance()
+        if glance == (self.bytes, self.modified_ns):
             return self
         if glance.bytes != self.bytes:
             return None
-        now = type(self).of(file)
+        now = type(self)(*glance, file.sha256())
         return now if now.sha256 == self.sha256 else None
+
+
+def located(name: str | os.PathLike[str]) -> Located:
+    """What a path or an address names. Raises ConfigError for an address that nothing installed can reach."""
+    text = os.fspath(name)
+    if "://" not in text:
+        return Located(Path(text))
+    if find_spec("fsspec") is None:
+        raise ConfigError(f"{text}: an address needs fsspec; install it with: pip install fsspec")
+    from waveunet_cli.library.remote import at_address
+
+    return at_address(text)

@@ -246,7 +246,7 @@ def fold_up(conv: nn.ConvTranspose2d, dtype: torch.dtype) -> Kernel:
         y[2j]     = w[1]·x[j] + w[3]·x[j − 1]
         y[2j + 1] = w[0]·x[j + 1] + w[2]·x[j] + w[4]·x[j − 1].
 
-    So it is four convolutions of 2 or 3 × 2 or 3 taps, whose outputs interleave; or, where outputs are few, one of 3 × 3
+    So it is four convolutions of 2 or 3 × 2 or 3 taps, whose outputs interleave; or, where outputs are few, one of 3×3
     taps with four times the outputs and some taps of zero. A large kernel is not kept in another form: all its taps are
     one matrix product, (out·25, in), and what they give is added where it belongs. On CPUs all three are faster than
     torch's own way.

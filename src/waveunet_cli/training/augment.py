@@ -1,10 +1,11 @@
-"""What can happen to a source before it is mixed, all of it drawn from one generator.
+"""What can happen to a source before it is mixed.
 
-Speed, equaliser, echo and reverberation are one product in the spectrum of the stretch, taken as periodic: what wraps
-around does so within the window, and the same in the source and in the mixture.
+Speed, equaliser, echo and reverberation are one product in the spectrum of the stretch, which is taken as periodic.
+What wraps around does so within the window, in the source and in the mixture alike.
 """
 
 from math import log2
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -15,13 +16,19 @@ from waveunet_cli.training.recipe import Augmentation
 
 EQUALISER_HZ = (20, 120, 500, 2000, 6000, 22_050)
 FFT_STEP_FRAMES = 256  # lengths are multiples of this, which have fast transforms
-SILENT = 1e-6  # mean square of a block that counts as silent: −60 dB
+SILENT = 1e-6  # mean square below which a block counts as silent: −60 dB
 BLOCK_FRAMES = 4096
-HEARD = 0.005  # root mean square of what counts as sounding: −46 dB
+HEARD = 0.005  # root mean square above which a source counts as sounding: −46 dB
 STRETCH_FFT_FRAMES = 2048
 LIMITER_DRIVE = (1.0, 2.2)
 ECHO_SECONDS, ECHO_FEEDBACK = (0.06, 0.6), (0.3, 0.85)
 STUTTER_SECONDS, STUTTER_TIMES, FADE_FRAMES = (0.05, 0.5), (2, 24), 64
+
+
+def own_stream(seed: int, number: int, name: str) -> np.random.Generator:
+    """A generator for one augmentation in window `number`. What it draws does not shift what the others draw, so that
+    recipes without this augmentation keep their samples."""
+    return np.random.default_rng((seed, number, crc32(name.encode())))
 
 
 def happens(rng: np.random.Generator, probability: float) -> bool:
@@ -159,6 +166,11 @@ def limiter(rng: np.random.Generator, mixture: Tensor) -> Tensor:
     driven = mixture * rng.uniform(*LIMITER_DRIVE)
     # tanh(d·x) / (d·x), and its limit 1 where there is next to nothing
     return torch.where(driven.abs() > 1e-3, torch.tanh(driven) / driven, 1.0)
+
+
+def mono(x: Tensor) -> Tensor:
+    """Sources (S, C, t) put in the middle: every channel becomes the mean of the channels."""
+    return x.mean(1, keepdim=True).expand_as(x)
 
 
 def loudness(x: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""What a training tells: a bar on standard error, a line of JSON an entry in log.jsonl, and TensorBoard if wanted.
+"""Where the events of a training go: a bar on standard error, lines of JSON in log.jsonl, and TensorBoard if wanted.
 
 TensorBoard gets curves, and sound and spectrograms of an excerpt.
 """
@@ -15,16 +15,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from waveunet_cli.errors import ConfigError
+from waveunet_cli.training.events import Started, Stepped, TrainingEvent, Validated
 from waveunet_cli.training.recipe import Recipe
 from waveunet_cli.training.schedule import Progress, share_done
-from waveunet_cli.training.validate import Excerpt, Score
+from waveunet_cli.training.validate import Excerpt
 
 STEPS_PER_LINE = 20
 PICTURE_FFT_FRAMES = 1024
 
 
 class Log:
-    """Listens to a training; a context manager."""
+    """Writes down what a training tells; a context manager. Its `on_event` takes the events."""
 
     def __init__(self, recipe: Recipe, out: Path, sample_rate_hz: int, quiet: bool, tensorboard: bool) -> None:
         self._schedule = recipe.schedule
@@ -35,9 +36,7 @@ class Log:
         self._path = out / "log.jsonl"
         self._bar = tqdm(disable=True if quiet else None, total=recipe.schedule.steps, unit="step", dynamic_ncols=True)
         self._quiet = quiet
-        self._losses: list[float] = []
-        self._frames = 0
-        self._since_seconds = 0.0
+        self._steps: list[Stepped] = []  # since the last line
 
     def __enter__(self) -> "Log":
         return self
@@ -47,31 +46,55 @@ class Log:
         if self._writer is not None:
             self._writer.close()
 
-    def stepped(self, progress: Progress, loss: float, learning_rate: float, frames: int) -> None:
-        """One more step; every 20 steps, their mean loss and speed are written down."""
-        self._losses.append(loss)
-        self._frames += frames
-        self._bar.update(progress.step - self._bar.n)
+    def on_event(self, event: TrainingEvent) -> None:
+        """Take one event."""
+        if isinstance(event, Started):
+            self._bar.initial = self._bar.n = event.progress.step
+        elif isinstance(event, Stepped):
+            self._stepped(event)
+        elif isinstance(event, Validated):
+            self._validated(event)
+        else:
+            self._print(event.text)
+
+    def _stepped(self, event: Stepped) -> None:
+        """Every 20 steps, write down their mean loss, their speed and what else they had."""
+        progress = event.progress
+        self._steps.append(event)
+        self._bar.update(1)
+        if event.skipped:
+            self._print(f"step {progress.step}: skipped, its loss is {event.loss:.3g} (mean: {progress.mean_loss:.3g})")
         if progress.step % STEPS_PER_LINE and not progress.done:
             return
-        took = progress.seconds - self._since_seconds
+        seconds, waited, frames, losses = (
+            sum(values)
+            for values in zip(*((s.seconds, s.waited_seconds, s.frames, s.loss) for s in self._steps), strict=True)
+        )
         entry = {
-            "loss": sum(self._losses) / len(self._losses),
-            "learning_rate": learning_rate,
-            "audio_seconds_per_second": self._frames / self._sample_rate_hz / took if took > 0 else 0.0,
+            "loss": losses / len(self._steps),
+            "learning_rate": event.learning_rate,
+            "audio_seconds_per_second": frames / self._sample_rate_hz / seconds if seconds > 0 else 0.0,
+            "computing_share": 1 - waited / seconds if seconds > 0 else 1.0,
+            "skipped_steps": progress.skipped_steps,
         }
+        if progress.mean_norm:
+            entry["gradient_norm"] = progress.mean_norm
         self._bar.set_postfix(loss=f"{entry['loss']:.4f}", done=f"{share_done(self._schedule, progress):.0%}")
         self._write(progress, entry)
-        self._losses, self._frames, self._since_seconds = [], 0, progress.seconds
+        self._steps = []
 
-    def validated(self, progress: Progress, score: Score) -> None:
-        """A validation: loss, and the SDR of each source."""
+    def _validated(self, event: Validated) -> None:
+        """Write down the validation's loss and SDRs."""
+        progress, score = event.progress, event.score
         self._write(progress, {"validation_loss": score.loss, **{f"sdr_db/{s}": v for s, v in score.sdr_db.items()}})
         if self._writer is not None and score.excerpt is not None:
             self._show(self._writer, progress.step, score.excerpt)
+        sdr = ", ".join(f"{source} {value:.2f} dB" for source, value in score.sdr_db.items())
+        self._print(f"epoch {progress.epoch}: validation loss {score.loss:.5f}, SDR {sdr}")
+
+    def _print(self, text: str) -> None:
         if not self._quiet:
-            sdr = ", ".join(f"{source} {value:.2f} dB" for source, value in score.sdr_db.items())
-            tqdm.write(f"epoch {progress.epoch}: validation loss {score.loss:.5f}, SDR {sdr}", file=sys.stderr)
+            tqdm.write(text, file=sys.stderr)
 
     def _show(self, writer: Any, step: int, excerpt: Excerpt) -> None:
         """Sound and spectrograms (true above, estimated below) of each source; what stays the same only once."""

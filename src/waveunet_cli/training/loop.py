@@ -1,31 +1,33 @@
 """The training loop: draw windows, step, validate, save; from a recipe to a checkpoint.
 
-Every random choice is a function of the seed and of how far the training has come, so that one continued from its
+Every random choice is a function of the seed and of how far the training has come. So a training that goes on from its
 state gives, bit for bit, what it would have given uninterrupted (on the same machine, with as many threads).
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import cast
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 from torch.func import functional_call
 
-from waveunet_cli.datasets.tracks import Track, find_tracks
 from waveunet_cli.errors import CheckpointError, ConfigError, WaveUNetError
+from waveunet_cli.events import Note
 from waveunet_cli.networks.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from waveunet_cli.networks.family import Config, build_network
-from waveunet_cli.training import schedule
+from waveunet_cli.training import schedule, stability
+from waveunet_cli.training.events import Started, Stepped, TrainingEvent, Validated
 from waveunet_cli.training.loss import LOSSES, OF_MAGNITUDES
-from waveunet_cli.training.mixing import Mixer, Pool, windows
+from waveunet_cli.training.material import Material
+from waveunet_cli.training.mixing import Drawn, Mixer, windows
 from waveunet_cli.training.network import Trainable
 from waveunet_cli.training.recipe import CHECKPOINT, Recipe
+from waveunet_cli.training.resume import changes, description
 from waveunet_cli.training.schedule import Progress
 from waveunet_cli.training.state import State, copy_of, load_state, new_optimizer, save_state, update_average
 from waveunet_cli.training.validate import Score, validate
@@ -33,68 +35,33 @@ from waveunet_cli.training.validate import Score, validate
 STATE, MODEL = "state.safetensors", "model.safetensors"
 
 
-class Listener(Protocol):
-    """Is told what happens; only that of the first process."""
-
-    def stepped(self, progress: Progress, loss: float, learning_rate: float, frames: int) -> None: ...
-    def validated(self, progress: Progress, score: Score) -> None: ...
-
-
-@dataclass(frozen=True)
-class Material:
-    """The tracks of a recipe: to train on, to validate with, and a line for each song left out."""
-
-    pools: list[Pool]
-    validation: list[Track]
-    left_out: list[str]
-
-
-def gather(recipe: Recipe, config: Config) -> Material:
-    """Find the tracks. Raises ConfigError for a folder that is no data set."""
-    pools, validation, left_out = [], [], []
-    for data in recipe.data:
-        tracks, problems = find_tracks(data, config.sources)
-        pools.append(Pool(tracks, data.weight, data.weights, data.reverb))
-        left_out += problems
-    for data in recipe.validation:
-        tracks, problems = find_tracks(data, config.sources)
-        validation += tracks
-        left_out += problems
-    if recipe.hold_out:
-        songs = [t for t in pools[0].tracks if set(config.sources) <= t.sources.keys()]
-        if recipe.hold_out >= len(songs):
-            raise ConfigError(f"hold_out: found {recipe.hold_out} of {len(songs)} songs; leave some to train on")
-        chosen = np.random.default_rng(recipe.seed).choice(len(songs), recipe.hold_out, replace=False)
-        held = {songs[i].name for i in chosen}
-        validation += [t for t in songs if t.name in held]
-        pools = [replace(pool, tracks=[t for t in pool.tracks if t.name not in held]) for pool in pools]
-    return Material([pool for pool in pools if pool.tracks], validation, left_out)
-
-
 def train(
     recipe: Recipe,
     out: Path,
     fabric: Fabric,
-    listener: Listener,
     material: Material,
+    on_event: Callable[[TrainingEvent], None] = lambda event: None,
     resume: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Progress:
     """Train into the folder `out`: its `state.safetensors` to go on from, its `model.safetensors` to separate with.
 
     `stop` is asked after every step; when it says True, everything is saved and the progress returned is not `done`.
-    Raises ConfigError, CheckpointError (state of another model, disk full), AudioReadError, and WaveUNetError when the
-    loss is no longer finite.
+    Raises ConfigError, CheckpointError (state of another training, disk full), AudioReadError, and WaveUNetError when
+    the loss is no longer finite, or rose and stays high.
     """
     config = recipe.config()
     if not resume and (out / STATE).exists():
         raise CheckpointError(f"{out / STATE}: a training is there already; add --resume, or choose another folder")
     state = _initial(recipe, config, fabric.device)
+    about = description(recipe, material)
     if resume:
-        load_state(out / STATE, config, state)
+        before = load_state(out / STATE, config, state)
+        state.progress = schedule.resumed(recipe.schedule, state.progress)
+        for change in changes(out / STATE, before, about):
+            on_event(Note(change))
     out.mkdir(parents=True, exist_ok=True)
-    training = _Training(recipe, config, out, fabric, listener, material, state, stop)
-    training.run()
+    _Training(recipe, config, out, fabric, material, on_event, state, stop, about).run()
     return state.progress
 
 
@@ -129,41 +96,52 @@ class _Training:
     config: Config
     out: Path
     fabric: Fabric
-    listener: Listener
     material: Material
+    on_event: Callable[[TrainingEvent], None]
     state: State
     stop: Callable[[], bool]
+    about: dict[str, object]
 
-    def run(self) -> None:
-        recipe, fabric = self.recipe, self.fabric
+    def __post_init__(self) -> None:
+        recipe = self.recipe
         self.window = self.config.window(recipe.hop_frames)
-        self.loss = LOSSES[recipe.loss]
-        of_magnitudes = recipe.loss in OF_MAGNITUDES
+        self.loss = LOSSES[recipe.loss_name]
+        of_magnitudes = recipe.loss_name in OF_MAGNITUDES
         self.trainable = Trainable(self.state.network, getattr(torch, recipe.precision), of_magnitudes)
-        self.module = fabric.setup_module(self.trainable)
-        mixer = Mixer(
+        self.module = self.fabric.setup_module(self.trainable)
+        self.mixer = Mixer(
             self.config,
             self.material.pools,
+            self.material.reader,
             recipe.augmentation,
             self.window.input,
             self.window.context,
             recipe.seed,
-            recipe.in_memory,
         )
+
+    def run(self) -> None:
+        settings = self.recipe.schedule
         saved, stopping = time.monotonic(), False
+        self._happened(Started(self.state.progress))
         while not (stopping or self.state.progress.done):
-            batches = windows(mixer, self._numbers(), self._micro(), recipe.workers)
+            batches = windows(self.mixer, self._numbers(), self._micro(), self.recipe.workers)
             for _ in range(self._steps_left()):
                 stopping = self._step(batches)
                 if stopping or self.state.progress.done:
                     break
-                if time.monotonic() - saved > 60 * recipe.save_minutes:
+                # A state whose loss has risen far is not saved: the one saved before is the one to go on from.
+                if time.monotonic() - saved > 60 * self.recipe.save_minutes and not self.state.progress.broken_steps:
                     self._save()
                     saved = time.monotonic()
             batches.close()  # type: ignore[attr-defined]
-            if schedule.epoch_ends(recipe.schedule, self.state.progress):
+            if schedule.epoch_ends(settings, self.state.progress):
                 self._end_epoch()
-            self._save()
+            if stopping or self.state.progress.done or not self.state.progress.broken_steps:
+                self._save()
+
+    def _happened(self, event: TrainingEvent) -> None:
+        if self.fabric.is_global_zero:
+            self.on_event(event)
 
     def _share(self) -> int:
         """Windows of a step that fall to this process."""
@@ -190,7 +168,7 @@ class _Training:
         first = self.state.progress.windows + self.fabric.global_rank * share
         return [first + step * batch + i for step in range(self._steps_left()) for i in range(share)]
 
-    def _step(self, batches: Iterator[Tensor]) -> bool:
+    def _step(self, batches: Iterator[Drawn]) -> bool:
         """One step of the optimizer; True if it shall be the last for now."""
         state, settings = self.state, self.recipe.schedule
         started = time.monotonic()
@@ -201,32 +179,53 @@ class _Training:
             group["lr"] = rate
         state.optimizer.zero_grad(set_to_none=True)
         micro, rounds = self._micro(), self._share() // self._micro()
-        total = 0.0
+        total = waited = 0.0
         for round_ in range(rounds):
+            before = time.monotonic()
+            drawn = next(batches)
+            waited += time.monotonic() - before
             with self.fabric.no_backward_sync(self.module, enabled=round_ + 1 < rounds):
-                loss = self._loss(next(batches)) / rounds
+                loss = self._loss(drawn) / rounds
                 self.fabric.backward(loss)
             total += float(loss.detach())
+        if self.fabric.world_size > 1:  # all processes have to judge alike
+            mean = self.fabric.all_reduce(torch.tensor(total, device=self.fabric.device), reduce_op="mean")
+            total = float(cast(Tensor, mean))
         if not math.isfinite(total):
-            raise WaveUNetError(
-                f"{self.out}: the loss is {total} at step {state.progress.step}; the state saved last is intact: "
-                "resume it with a lower learning rate"
-            )
-        if settings.clip_norm:
-            torch.nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip_norm)
-        state.optimizer.step()
+            raise WaveUNetError(f"{self.out}: the loss is {total} at step {state.progress.step}; {self._remedy()}")
+        norm = None
+        if settings.clip_norm or settings.clip_factor:
+            limit = stability.longest_gradient(settings, state.progress)
+            norm = float(torch.nn.utils.clip_grad_norm_(state.network.parameters(), limit))
+        skipped = stability.is_outlier(state.progress, total) or not math.isfinite(norm or 0.0)
+        if not skipped:
+            state.optimizer.step()
         # One process's clock and one process's wish count for all.
-        seconds, stopping = self.fabric.broadcast((time.monotonic() - started, self.stop()))
-        state.progress = schedule.after_step(settings, state.progress, seconds)
-        update_average(state, settings.average)
-        if self.fabric.is_global_zero:
-            self.listener.stepped(state.progress, total, rate, micro * rounds * self.window.output)
+        seconds, waited, stopping = self.fabric.broadcast((time.monotonic() - started, waited, self.stop()))
+        state.progress = schedule.after_step(settings, state.progress, seconds, waited)
+        state.progress = stability.watched(settings, state.progress, total, norm, skipped)
+        if not skipped:
+            update_average(state, settings.average)
+        frames = micro * rounds * self.window.output
+        self._happened(Stepped(state.progress, total, rate, frames, seconds, waited, skipped))
+        if state.progress.broken_steps >= stability.BROKEN_STEPS:
+            raise WaveUNetError(
+                f"{self.out}: the mean loss is {state.progress.mean_loss:.3g} at step {state.progress.step}, for "
+                f"{state.progress.broken_steps} steps more than twice the {state.progress.lowest_loss:.3g} it had; "
+                f"{self._remedy()}"
+            )
         return bool(stopping)
 
-    def _loss(self, sources: Tensor) -> Tensor:
-        sources = sources.to(self.fabric.device)  # (B, S, C, t)
+    def _remedy(self) -> str:
+        lower = "a lower schedule.learning_rate, or with schedule.clip_factor = 3"
+        if (self.out / STATE).exists():
+            return f"the state saved last is from before: resume it with {lower}"
+        return f"nothing was saved yet: start again with {lower}"
+
+    def _loss(self, drawn: Drawn) -> Tensor:
+        sources = drawn.sources.to(self.fabric.device)  # (B, S, C, t)
         estimate: Tensor = self.module(sources.sum(1))  # (B, S, C, t − 2·context), or magnitudes
-        return self.trainable.loss(self.loss, estimate, sources)
+        return self.trainable.loss(self.loss, estimate, sources, drawn.sums)
 
     def _end_epoch(self) -> None:
         state = self.state
@@ -243,8 +242,7 @@ class _Training:
             state.average = copy_of(state.best) if state.average is not None else None
             settings = self.recipe.schedule
             state.optimizer = new_optimizer(state.network, settings.weight_decay, settings.betas)
-        if self.fabric.is_global_zero:
-            self.listener.validated(state.progress, score)
+        self._happened(Validated(state.progress, score))
 
     def _score(self) -> Score:
         weights = {f"network.{name}": w for name, w in copy_of(self.state.current).items()}
@@ -254,6 +252,7 @@ class _Training:
                 self.trainable,
                 lambda x: functional_call(self.trainable, weights, (x,)),
                 self.config,
+                self.material.reader,
                 self.material.validation,
                 self.loss,
                 self.recipe.hop_frames,
@@ -263,10 +262,10 @@ class _Training:
             self.trainable.train()
 
     def _save(self) -> None:
+        """Save the state, and as the model the weights of the best validation, or the last ones where there is none."""
         if not self.fabric.is_global_zero:
             return
         state = self.state
-        early = self.recipe.schedule.kind == "paper" and state.best is not None
-        save_state(self.out / STATE, self.config, state)
-        weights = state.best if early and state.best else state.current
+        save_state(self.out / STATE, self.config, state, self.about)
+        weights = state.best if state.best is not None else state.current
         save_checkpoint(self.out / MODEL, self.config, weights, getattr(torch, self.recipe.storage))

@@ -1,6 +1,6 @@
-"""Distances between estimated and true sources; all are means over a batch's windows.
+"""Distances between estimated and true sources. Each is a mean over a batch's windows.
 
-Of samples, (B, S, C, t); or, for networks that mask spectrograms, of magnitudes (B, S, C, bins, n).
+They compare samples (B, S, C, t) or, for networks that mask spectrograms, magnitudes (B, S, C, bins, n).
 """
 
 from collections.abc import Callable
@@ -23,9 +23,9 @@ def l1(estimate: Tensor, truth: Tensor) -> Tensor:
 
 
 def l1_and_rmse(estimate: Tensor, truth: Tensor) -> Tensor:
-    """L1 plus half the root mean square error of each source of each window.
+    """Mean absolute error, plus half the mean of the root mean square errors of each source of each window.
 
-    The root weighs loud windows less than a square would, and the loud moments within one more than L1 does.
+    The root weighs loud windows less than a square would. It weighs the loud moments within a window more than L1 does.
     """
     error = estimate - truth
     return error.abs().mean() + 0.5 * (error.square().mean((2, 3)) + TINY).sqrt().mean()

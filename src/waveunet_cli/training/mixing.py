@@ -1,5 +1,7 @@
-"""Windows to train on. Window number n is a function of the recipe, its seed and n alone, whoever draws it and when:
-so workers and processes share the work freely, and a resumed training sees what it would have seen.
+"""Windows to train on.
+
+Window number n is a function of the recipe, its seed and n alone. So threads and processes share the drawing freely,
+and a resumed training sees the windows that it would have seen.
 """
 
 from collections import deque
@@ -7,26 +9,39 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from waveunet_cli.datasets.tracks import Reader, Track, sum_of
+from waveunet_cli.datasets.reader import Reader, sum_of
+from waveunet_cli.datasets.tracks import Track
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.networks.family import Config
 from waveunet_cli.training import augment
 from waveunet_cli.training.recipe import Augmentation
+from waveunet_cli.training.sums import placed, sums_of
 
-SONG = "song"  # the use of all sources of a song together
-MOST_PARTS = 4  # of a patchwork
-PLACES = 8  # tried to find one where a source sounds
-MIDDLE_SECONDS = 0.5  # of a stretch, where it is to sound
+SONG = "song"  # the use in which all sources are drawn from one song together
+MOST_PARTS = 4  # most files of a patchwork
+PLACES = 8  # how many places are tried to find one where a source sounds
+MIDDLE_SECONDS = 0.5  # length of the part of a stretch in which the source is to sound
+
+
+class Drawn(NamedTuple):
+    """One window (S, C, t) or several (B, S, C, t), as sources that sum to the mixture.
+
+    `sums` (S, S) or (B, S, S) says which sources are known as a sum only (see sums.py); None if all are known.
+    """
+
+    sources: Tensor
+    sums: Tensor | None
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The tracks of one folder, and how often to draw from them: for a use, `weights` go before `weight`."""
+    """The tracks of one folder, and how often to draw from them. For a use that `weights` names, `weight` is void."""
 
     tracks: Sequence[Track]
     weight: float
@@ -35,30 +50,30 @@ class Pool:
 
 
 class Mixer:
-    """Draws windows from pools of tracks. A folder counts by its weight, a track within it by its length.
+    """Draws windows from pools of tracks: a pool as often as its weight says, a track within it by its length.
 
-    Raises ConfigError if a source is nowhere to be found, if no song has all of them and not everything is remixed, or
-    if settings name a source that the model does not have.
+    Raises ConfigError if no pool has a source, if no song has all of them and not everything is remixed, or if settings
+    name a source that the model does not have.
     """
 
     def __init__(
         self,
         config: Config,
         pools: Sequence[Pool],
+        reader: Reader,
         settings: Augmentation,
         frames: int,
         context: int,
         seed: int,
-        in_memory: bool = False,
     ) -> None:
         self._config = config
         self._settings = settings
-        self._frames = frames  # of a window, context included
+        self._frames = frames  # length of a window, with its context
         self._context = context
         self._seed = seed
-        self._reader = Reader(config.sample_rate, config.channels, in_memory)
-        self._songs = _with(pools, config.sources, SONG)
-        self._single = {source: _with(pools, (source,), source) for source in config.sources}
+        self._reader = reader
+        self._songs = _for_use(pools, SONG, config.sources)
+        self._single = {source: _for_use(pools, source, config.sources) for source in config.sources}
         self._sums = {  # sources that are the sum of several files somewhere
             source
             for source, found in self._single.items()
@@ -74,46 +89,52 @@ class Mixer:
         if not self._songs and settings.remix < 1:
             raise ConfigError("data: no folder has songs with all sources; add one, or set augmentation.remix = 1")
 
-    def draw(self, number: int) -> Tensor:
-        """Window `number`: its sources (S, C, frames), which sum to the mixture. Raises AudioReadError."""
+    def draw(self, number: int) -> Drawn:
+        """Draw window `number`. Raises AudioReadError."""
         rng = np.random.default_rng((self._seed, number))
         settings, sources = self._settings, self._config.sources
         remixed = augment.happens(rng, settings.remix) or not self._songs
+        parts: dict[str, tuple[str, ...]] = {source: (source,) for source in sources}
         if remixed:
             drawn = [self._one(rng, source) for source in sources]
         else:
-            drawn = list(self._take(rng, self._songs, sources))
-        for i, source in enumerate(sources):
-            if augment.happens(rng, settings.doubled) and source in settings.doubled_sources:
-                drawn[i] = self._doubled(rng, source, drawn[i])
-            drawn[i] = drawn[i] * self._level(rng, source, drawn[i], remixed)
-        swaps = [augment.happens(rng, settings.swap) for _ in sources]
-        swaps = swaps if remixed else swaps[:1] * len(sources)  # the stereo image of a song stays whole
-        may_be_silent = [i for i, s in enumerate(sources) if s in (settings.silence_sources or sources)]
-        silent = int(rng.choice(may_be_silent)) if augment.happens(rng, settings.silence) else None
+            pool, track = _pick(rng, self._songs)
+            parts = track.parts(sources)
+            drawn = list(self._take(rng, pool, track, tuple(parts)))
+        for i, name in enumerate(parts):
+            if augment.happens(rng, settings.doubled) and name in settings.doubled_sources:
+                drawn[i] = self._doubled(rng, name, drawn[i])
+            drawn[i] = drawn[i] * self._level(rng, name, drawn[i], remixed)
+        swaps = [augment.happens(rng, settings.swap) for _ in parts]
+        swaps = swaps if remixed else swaps[:1] * len(parts)  # the stereo image of a song stays whole
+        may_be_silent = [i for i, name in enumerate(parts) if name in (settings.silence_sources or parts)]
+        silenced = augment.happens(rng, settings.silence) and may_be_silent
+        silent = int(rng.choice(may_be_silent)) if silenced else None
         for i, swap in enumerate(swaps):
             gain = rng.uniform(*settings.gain) * (-1 if augment.happens(rng, settings.polarity) else 1)
             drawn[i] = (drawn[i].flip(0) if swap else drawn[i]) * (0.0 if i == silent else gain)
-        x = torch.stack(drawn)  # (S, C, frames)
+        x = placed(torch.stack(drawn), parts, sources)  # (S, C, frames)
+        if augment.happens(augment.own_stream(self._seed, number, "mono"), settings.mono):
+            x = augment.mono(x)
         if augment.happens(rng, settings.limit):
             x = x * augment.limiter(rng, x.sum(0))
-        return x / max(1.0, float(x.sum(0).abs().max())) if settings.full_scale else x
+        if settings.full_scale:
+            x = x / max(1.0, float(x.sum(0).abs().max()))
+        return Drawn(x, sums_of(parts, sources))
 
     def _one(self, rng: np.random.Generator, source: str) -> Tensor:
-        """A source (C, frames) by itself, of one track or put together from files of several."""
+        """A source (C, frames) by itself: of one track, or put together from files of several tracks."""
         pools, parts = self._single[source], int(rng.integers(2, MOST_PARTS + 1))
         patched = augment.happens(rng, self._settings.patchwork)
         if patched and source in self._sums:
-            return sum_of([self._take(rng, pools, (source,), whole=False)[0] for _ in range(parts)])
-        return self._take(rng, pools, (source,))[0]
+            return sum_of([self._take(rng, *_pick(rng, pools), (source,), whole=False)[0] for _ in range(parts)])
+        return self._take(rng, *_pick(rng, pools), (source,))[0]
 
     def _take(
-        self, rng: np.random.Generator, pools: Sequence[Pool], sources: Sequence[str], whole: bool = True
+        self, rng: np.random.Generator, pool: Pool, track: Track, sources: Sequence[str], whole: bool = True
     ) -> Tensor:
-        """A random stretch (S, C, frames) of a random track; if not `whole`, of one file for each source."""
+        """A random stretch (S, C, frames) of a track of a pool. If not `whole`, it takes one file for each source."""
         settings = self._settings
-        pool = pools[_choose(rng, [pool.weight for pool in pools])]
-        track = pool.tracks[_choose(rng, [track.frames / track.sample_rate_hz for track in pool.tracks])]
         if not whole:
             track = replace(
                 track, sources={name: (paths[rng.integers(len(paths))],) for name, paths in track.sources.items()}
@@ -146,8 +167,8 @@ class Mixer:
         return torch.stack(shaped)[..., : self._frames]
 
     def _place(self, rng: np.random.Generator, track: Track, sources: Sequence[str], frames: int) -> int:
-        """The frame to start at. What the window returns lies within the track; the context may reach beyond its ends,
-        as in separation."""
+        """The frame to start at. What the loss sees lies within the track. The context may reach beyond its ends, as it
+        does when a song is separated."""
         latest = max(0, track.frames_at(self._config.sample_rate) - (frames - 2 * self._context))
         wanted = [source for source in self._settings.heard_sources if source in sources]
         tries = PLACES if augment.happens(rng, self._settings.heard) and wanted else 1
@@ -161,7 +182,8 @@ class Mixer:
         return start
 
     def _doubled(self, rng: np.random.Generator, source: str, x: Tensor) -> Tensor:
-        second = self._take(rng, self._single[source], (source,))[0]
+        """A source (C, frames) with a second, quieter stretch of the same source added."""
+        second = self._take(rng, *_pick(rng, self._single[source]), (source,))[0]
         loud, second_loud = augment.loudness(x), augment.loudness(second)
         level = 10 ** (rng.uniform(-12, 0) / 20)
         return x + second * (level * loud / second_loud) if second_loud else x
@@ -175,29 +197,48 @@ class Mixer:
         return float(10 ** ((wanted_db + spread_db) / 20) / loudness) if wanted_db is not None and loudness else 1.0
 
 
-def windows(mixer: Mixer, numbers: Iterable[int], size: int, workers: int) -> Iterator[Tensor]:
-    """The windows of `numbers`, `size` at a time (B, S, C, t), drawn ahead by threads in the background."""
+def windows(mixer: Mixer, numbers: Iterable[int], size: int, workers: int) -> Iterator[Drawn]:
+    """The windows of `numbers`, `size` at a time. Threads draw the next ones while the caller works on these.
+
+    Each thread computes alone: with a team of threads of its own, each would wait for cores that train, and sums would
+    depend on how large the team is.
+    """
     waiting = iter(numbers)
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         ahead = deque(pool.submit(mixer.draw, number) for number in islice(waiting, size + workers))
         try:
             while ahead:
-                yield torch.stack([ahead.popleft().result() for _ in range(min(size, len(ahead)))])
+                drawn = [ahead.popleft().result() for _ in range(min(size, len(ahead)))]
                 ahead.extend(pool.submit(mixer.draw, number) for number in islice(waiting, size + workers - len(ahead)))
+                yield _stack(drawn)
         finally:
             for future in ahead:
                 future.cancel()
 
 
-def _with(pools: Sequence[Pool], sources: Sequence[str], use: str) -> list[Pool]:
-    """The pools' tracks that have all `sources`, with their weights for that use."""
+def _stack(drawn: Sequence[Drawn]) -> Drawn:
+    sources = torch.stack([one.sources for one in drawn])  # (B, S, C, t)
+    if all(one.sums is None for one in drawn):
+        return Drawn(sources, None)
+    all_known = torch.eye(sources.shape[1])
+    return Drawn(sources, torch.stack([all_known if one.sums is None else one.sums for one in drawn]))
+
+
+def _for_use(pools: Sequence[Pool], use: str, sources: Sequence[str]) -> list[Pool]:
+    """The pools with those of their tracks that a use (SONG, or one of the sources) can take, weighted for that use."""
     found = []
     for pool in pools:
-        tracks = [track for track in pool.tracks if set(sources) <= track.sources.keys()]
+        tracks = [track for track in pool.tracks if (track.covers(sources) if use == SONG else use in track.sources)]
         weight = pool.weights.get(use, pool.weight)
         if tracks and weight:
             found.append(replace(pool, tracks=tracks, weight=weight))
     return found
+
+
+def _pick(rng: np.random.Generator, pools: Sequence[Pool]) -> tuple[Pool, Track]:
+    """A random pool, and a random track of it."""
+    pool = pools[_choose(rng, [pool.weight for pool in pools])]
+    return pool, pool.tracks[_choose(rng, [track.seconds for track in pool.tracks])]
 
 
 def _choose(rng: np.random.Generator, weights: Sequence[float]) -> int:

@@ -1,4 +1,4 @@
-"""Any family's network as a module to train: (B, C, t) → (B, S, C, t − 2·context), by the fastest path there is."""
+"""Any family's network as a module to train: (B, C, t) → (B, S, C, t − 2·context), the fastest way there is."""
 
 from typing import cast
 
@@ -11,14 +11,15 @@ from waveunet_cli.networks.spectrogram_u_net import SpectrogramUNet
 from waveunet_cli.networks.wave_u_net import gradients
 from waveunet_cli.networks.wave_u_net.network import WaveUNet, crop
 from waveunet_cli.training.loss import ESTIMATES_WEIGHT, Loss
+from waveunet_cli.training.sums import summed
 
 
 class Trainable(nn.Module):
-    """`network`, computed in `dtype` where autocast allows it; a valid Wave-U-Net on a CPU has gradients of its own
-    (see networks/wave_u_net/gradients.py).
+    """Computes `network` in `dtype` where autocast allows it.
 
-    With `magnitudes`, what comes out and what is wanted are magnitudes, not samples. Raises ConfigError for a network
-    that has none.
+    A Wave-U-Net without padding has gradients of its own on a CPU: see networks/wave_u_net/gradients.py.
+    With `magnitudes`, the module gives magnitudes instead of samples, and the loss compares magnitudes. Raises
+    ConfigError for a network that has none.
     """
 
     def __init__(self, network: nn.Module, dtype: torch.dtype = torch.float32, magnitudes: bool = False) -> None:
@@ -30,7 +31,7 @@ class Trainable(nn.Module):
         self._dtype = dtype
 
     def forward(self, mixture: Tensor) -> Tensor:
-        """What leaves the layers, before masks: (B, C, t) → (B, S, C, t'), or magnitudes (B, S, C, bins, n)."""
+        """The network's estimates before masks: (B, C, t) → (B, S, C, t'), or magnitudes (B, S, C, bins, n)."""
         network, reduced = self.network, self._dtype != torch.float32
         if (
             isinstance(network, WaveUNet)
@@ -46,25 +47,27 @@ class Trainable(nn.Module):
             estimate = network.estimates(mixture) if isinstance(network, WaveUNet) else network(mixture)
             return cast(Tensor, estimate).float()
 
-    def loss(self, loss: Loss, estimate: Tensor, sources: Tensor) -> Tensor:
+    def loss(self, loss: Loss, estimate: Tensor, sources: Tensor, sums: Tensor | None = None) -> Tensor:
         """How far an `estimate` of this module is from the sources (B, S, C, t).
+
+        `sums` (B, S, S) says which estimates are summed first, where a window knows sources only as a sum; see sums.py.
 
         Masks only see how large the estimates are beside each other. Trained through masks alone, all estimates may
         grow together until the tanh holds them at ±1: then every share is the same, no gradient is left, and the
         training is over. So the estimates themselves have to be near the sources, too, which also speeds it up.
         """
         given = self.result(estimate)
-        total = loss(given, self.wanted(sources, given))
+        total = loss(summed(given, sums), self.wanted(sources, given))
         if self._is_masked:
-            total = total + ESTIMATES_WEIGHT * loss(estimate, self.wanted(sources, estimate))
+            total = total + ESTIMATES_WEIGHT * loss(summed(estimate, sums), self.wanted(sources, estimate))
         return total
 
     def result(self, estimate: Tensor) -> Tensor:
-        """An estimate after masks, of a masked network: (B, S, C, t') → (B, S, C, t − 2·context)."""
+        """An estimate after the masks, if the network has any: (B, S, C, t') → (B, S, C, t − 2·context)."""
         return apply_masks(estimate) if self._is_masked else estimate
 
     def wanted(self, sources: Tensor, estimate: Tensor) -> Tensor:
-        """What `estimate` should have been: sources (B, S, C, t) in its place."""
+        """What `estimate` should have been: the part of the sources (B, S, C, t) that it covers, or its magnitudes."""
         if self.magnitudes:
             return self._spectral.spectrum(sources).abs()
         return crop(sources, estimate.shape[-1])

@@ -36,12 +36,12 @@ ARCHITECTURES: dict[str, Config] = {
     "Keras-shallow": KerasPortConfig(batch_norm=True),
 }
 CHECKPOINT = ".safetensors"
-LOSS_OF = {"U7a": "magnitude"}  # of other architectures: mse
+LOSS_OF = {"U7a": "magnitude"}  # what "auto" means for an architecture; for all others mse
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to the sources of a window before they are summed; probabilities from 0 to 1.
+    """What happens to the sources of a window before they are summed. A bare number is a probability from 0 to 1.
 
     gain             range of the factor of each source
     remix            take every source from a song of its own
@@ -54,6 +54,7 @@ class Augmentation:
     doubled          add a second stretch of the same source, 0 to 12 dB below the first (`doubled_sources`)
     swap, polarity   exchange left and right; turn the sign
     silence          leave one source out, of `silence_sources` if there are any
+    mono             put all sources in the middle, so that the channels are equal
     speed            play faster or slower, pitch and all, by up to speed_semitones
     stretch          play faster or slower at the same pitch, by a factor from 1 / stretch_factor to stretch_factor
     equalise         a random smooth frequency response of equaliser_db standard deviation
@@ -79,6 +80,7 @@ class Augmentation:
     polarity: float = 0.0
     silence: float = 0.0
     silence_sources: tuple[str, ...] = ()
+    mono: float = 0.0
     speed: float = 0.0
     speed_semitones: float = 3.0
     stretch: float = 0.0
@@ -94,8 +96,8 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name in (
-            "remix", "patchwork", "heard", "doubled", "swap", "polarity", "silence", "speed", "stretch", "equalise",
-            "stutter", "echo", "reverb", "limit",
+            "remix", "patchwork", "heard", "doubled", "swap", "polarity", "silence", "mono", "speed", "stretch",
+            "equalise", "stutter", "echo", "reverb", "limit",
         ):  # fmt: skip
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"augmentation.{name}: found {getattr(self, name)}; give a probability from 0 to 1")
@@ -118,7 +120,8 @@ class Schedule:
     warmup_steps    of a budget: steps over which the learning rate rises
     average         weight of the past in the moving average of the weights, 0 for none
     betas           of Adam: weights of the past in the means of gradients and of their squares
-    clip_norm       greatest norm of all gradients together; 0 for any
+    clip_norm       greatest norm of all gradients together; longer ones are shortened to it. 0 for no limit
+    clip_factor     the same limit as a multiple of the running mean of these norms. 0 for no limit
     """
 
     kind: Literal["paper", "budget"] = "paper"
@@ -133,6 +136,7 @@ class Schedule:
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float = 0.0
+    clip_factor: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in ("paper", "budget"):
@@ -151,6 +155,8 @@ class Schedule:
             raise ConfigError(f"schedule.betas: found {list(self.betas)}; give two numbers from 0 to below 1")
         if self.clip_norm < 0 or self.weight_decay < 0:
             raise ConfigError("schedule: clip_norm and weight_decay can't be below 0")
+        if self.clip_factor and self.clip_factor < 1:
+            raise ConfigError(f"schedule.clip_factor: found {self.clip_factor}; give at least 1, or 0 for no limit")
 
 
 @dataclass(frozen=True)
@@ -159,14 +165,16 @@ class Recipe:
 
     architecture   fields that differ from the variant `model`
     transfer       checkpoint to take those weights from that have the same name and shape; the others start anew
-    validation     folders of songs whose loss decides on stopping
+    validation     folders of songs to validate with: the weights with the lowest loss on them are the result
     hold_out       or so many songs of the first folder of data, chosen by the seed (the paper: 25 of 100)
-    loss           "mse" (the paper's), "l1", "l1+rmse", or "magnitude" (U7a's: L1 between magnitudes of spectrograms)
+    loss           "mse", "l1", "l1+rmse", or "magnitude" (L1 between magnitudes of spectrograms). "auto" is the paper's
+                   for the model: "magnitude" for U7a, "mse" for all others
     hop_frames     least frames of a window that a valid network keeps; default: the paper's
     micro_batch    windows computed at once; more than that are accumulated
     precision      "float32", or "bfloat16" for the convolutions
     storage        of the weights in model.safetensors: "float32", "float16" or "bfloat16"
-    in_memory      keep decoded audio in memory, 16 bits a sample; else windows are read from disk
+    in_memory      keep decoded audio in memory (16 bits a sample, 32 for files of float samples) instead of reading
+                   each window from disk
     save_minutes   time between two saves of the state
     """
 
@@ -178,7 +186,7 @@ class Recipe:
     hold_out: int = 0
     augmentation: Augmentation = Augmentation()
     schedule: Schedule = Schedule()
-    loss: Literal["mse", "l1", "l1+rmse", "magnitude"] = "mse"
+    loss: Literal["auto", "mse", "l1", "l1+rmse", "magnitude"] = "auto"
     hop_frames: int | None = None
     micro_batch: int = 16
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -204,6 +212,11 @@ class Recipe:
         for name in ("micro_batch", "workers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: found {getattr(self, name)}; give at least 1")
+
+    @property
+    def loss_name(self) -> str:
+        """The loss to train with."""
+        return LOSS_OF.get(self.model, "mse") if self.loss == "auto" else self.loss
 
     def config(self) -> Config:
         """The architecture; raises ConfigError for an unknown variant or field."""
@@ -236,8 +249,6 @@ def recipe_from(values: Mapping[str, Any], root: Path = Path()) -> Recipe:
     for name in ("data", "validation"):
         if isinstance(known.get(name), list):
             known[name] = [_beside(root, table) for table in known[name]]
-    if isinstance(known.get("model"), str):
-        known.setdefault("loss", LOSS_OF.get(known["model"], "mse"))
     for name in ("model", "transfer"):
         if isinstance(known.get(name), str) and known[name].endswith(CHECKPOINT):
             known[name] = str(root / known[name])

@@ -15,15 +15,28 @@ class Progress:
     step: int = 0
     windows: int = 0  # drawn so far: the number of the next one
     seconds: float = 0.0  # spent in steps
+    waited_seconds: float = 0.0  # part of these in which the step waited for its windows
     stage: int = 0
-    epoch: int = 0  # of all stages
-    best_loss: float = inf
+    epoch: int = 0  # over all stages
+    best_loss: float = inf  # lowest validation loss
     epochs_since_best: int = 0
     done: bool = False
+    # What stability.py watches, from step to step
+    watched_steps: int = 0
+    mean_loss: float = 0.0
+    lowest_loss: float = inf  # lowest mean_loss
+    mean_norm: float = 0.0  # of the gradients
+    skipped_steps: int = 0
+    broken_steps: int = 0  # in a row, up to now
+
+    @property
+    def computing_share(self) -> float:
+        """Share of the steps' time, from 0 to 1, in which they computed instead of waiting for windows."""
+        return 1 - self.waited_seconds / self.seconds if self.seconds else 1.0
 
 
 def learning_rate(schedule: Schedule, at: Progress) -> float:
-    """Of the next step."""
+    """The learning rate of the next step."""
     if schedule.kind == "paper":
         return schedule.learning_rate * PAPER_STAGES[at.stage][0]
     rising = min(1.0, (at.step + 1) / schedule.warmup_steps) if schedule.warmup_steps else 1.0
@@ -31,7 +44,7 @@ def learning_rate(schedule: Schedule, at: Progress) -> float:
 
 
 def batch(schedule: Schedule, at: Progress) -> int:
-    """Windows of the next step."""
+    """How many windows the next step takes, over all processes."""
     return schedule.batch * (PAPER_STAGES[at.stage][1] if schedule.kind == "paper" else 1)
 
 
@@ -42,10 +55,21 @@ def share_done(schedule: Schedule, at: Progress) -> float:
     return at.seconds / (60 * schedule.minutes) if schedule.minutes is not None else 0.0
 
 
-def after_step(schedule: Schedule, at: Progress, seconds: float) -> Progress:
-    """One step later."""
-    at = replace(at, step=at.step + 1, windows=at.windows + batch(schedule, at), seconds=at.seconds + seconds)
+def after_step(schedule: Schedule, at: Progress, seconds: float, waited_seconds: float = 0.0) -> Progress:
+    """One step later, which took `seconds` and waited for its windows during `waited_seconds` of them."""
+    at = replace(
+        at,
+        step=at.step + 1,
+        windows=at.windows + batch(schedule, at),
+        seconds=at.seconds + seconds,
+        waited_seconds=at.waited_seconds + waited_seconds,
+    )
     return replace(at, done=share_done(schedule, at) >= 1)
+
+
+def resumed(schedule: Schedule, at: Progress) -> Progress:
+    """A saved progress under the schedule to go on with. A budget that has grown is no longer spent."""
+    return replace(at, done=share_done(schedule, at) >= 1) if schedule.kind == "budget" else at
 
 
 def epoch_ends(schedule: Schedule, at: Progress) -> bool:

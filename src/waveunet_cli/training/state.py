@@ -1,7 +1,7 @@
 """The state of a training in one safetensors file, written whole or not at all.
 
 Its tensors are `weights.…`, `average.…` (moving average), `best.…` (of the best validation) and `first.…`, `second.…`
-(Adam's moments); its metadata the progress, and the architecture and recipe they belong to.
+(Adam's moments). Its metadata are the progress, the architecture, and a description of the recipe and its songs.
 """
 
 import json
@@ -61,8 +61,11 @@ def update_average(state: State, keep: float) -> None:
             state.average[name].copy_(w)
 
 
-def save_state(path: Path, config: Config, state: State) -> None:
-    """Write all that is needed to go on. Raises CheckpointError if it cannot; the file before stays as it was."""
+def save_state(path: Path, config: Config, state: State, about: Mapping[str, object]) -> None:
+    """Write all that is needed to go on; `about` describes the recipe (see resume.py).
+
+    Raises CheckpointError if it cannot; the file before stays as it was.
+    """
     tensors = {f"weights.{name}": w for name, w in state.network.state_dict().items()}
     for label, weights in (("average", state.average), ("best", state.best)):
         tensors |= {f"{label}.{name}": w for name, w in (weights or {}).items()}
@@ -74,6 +77,7 @@ def save_state(path: Path, config: Config, state: State) -> None:
         "config": config_to_json(config),
         "progress": json.dumps(asdict(state.progress)),
         "optimizer_steps": str(_optimizer_steps(state.optimizer)),
+        "recipe": json.dumps(about),
     }
     try:
         # Without the copies, parameters that share memory would be refused.
@@ -86,8 +90,11 @@ def save_state(path: Path, config: Config, state: State) -> None:
         ) from error
 
 
-def load_state(path: Path, config: Config, state: State) -> None:
-    """Put back what `save_state` wrote. Raises CheckpointError for a file that is no such state or of another model."""
+def load_state(path: Path, config: Config, state: State) -> dict[str, object] | None:
+    """Put back what `save_state` wrote, and return what it wrote about the recipe; None for states of older versions.
+
+    Raises CheckpointError for a file that is no such state or of another architecture.
+    """
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -124,6 +131,8 @@ def load_state(path: Path, config: Config, state: State) -> None:
                 "exp_avg": parts["first"][name].to(device),
                 "exp_avg_sq": parts["second"][name].to(device),
             }
+    about: dict[str, object] | None = json.loads(metadata["recipe"]) if "recipe" in metadata else None
+    return about
 
 
 def _optimizer_steps(optimizer: torch.optim.AdamW) -> int:

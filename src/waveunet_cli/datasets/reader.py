@@ -1,0 +1,130 @@
+"""Any stretch of a track as samples, at a model's rate and channels, from disk or from memory."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from math import ceil, gcd
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from waveunet_cli.datasets.tracks import Track
+from waveunet_cli.errors import AudioReadError
+from waveunet_cli.streaming.resample import resample
+
+FILTER_REACH_FRAMES = 64  # more than the resampler's filter reads on a side, at the lower of both rates
+FLOAT_SUBTYPES = frozenset({"FLOAT", "DOUBLE"})
+
+Audio = NDArray[np.float32]
+
+
+class Held(NamedTuple):
+    """A decoded file in memory: `samples` (t, ch), each to be multiplied by `step`."""
+
+    samples: NDArray[np.int16] | Audio
+    step: float
+
+
+class Reader:
+    """Reads stretches of tracks. With `in_memory`, every file is decoded once and kept. Threads may share a reader.
+
+    In memory, files with float samples keep them as they are. All others take 16 bits a sample, in steps as fine as
+    the loudest sample allows.
+    """
+
+    def __init__(self, sample_rate_hz: int, channels: int, in_memory: bool = False) -> None:
+        self._sample_rate_hz = sample_rate_hz
+        self._channels = channels
+        self._held = cache(_decoded) if in_memory else None
+
+    def read(
+        self,
+        track: Track,
+        sources: Iterable[str],
+        start: int,
+        frames: int,
+        gain: Callable[[Path], float] = lambda path: 1.0,
+    ) -> Tensor:
+        """(S, C, frames) from frame `start` of the track, both at the model's rate; zeros beyond the ends.
+
+        `gain` is that of each file. Raises AudioReadError where a file cannot be read.
+        """
+        own = track.sample_rate_hz
+        if own == self._sample_rate_hz:
+            return self._stack(track, sources, start, frames, gain)
+        # What is read starts at a frame that both rates have: cycle_in frames of the file last as long as cycle_out.
+        common = gcd(own, self._sample_rate_hz)
+        cycle_in, cycle_out = own // common, self._sample_rate_hz // common
+        reach = ceil(FILTER_REACH_FRAMES * max(1, own / self._sample_rate_hz))
+        cycles = start // cycle_out - -(-reach // cycle_in)
+        skip = start - cycles * cycle_out
+        count = -(-(skip + frames) * cycle_in // cycle_out) + reach
+        x = self._stack(track, sources, cycles * cycle_in, count, gain)
+        return resample(x, own, self._sample_rate_hz)[..., skip : skip + frames]
+
+    def file(self, path: Path, track: Track, start: int, frames: int) -> Audio:
+        """(t, ch) of one file of a track: what it has of `frames` frames from frame `start`, both at its own rate.
+
+        Raises AudioReadError if it cannot be read, ends early, or holds a sample that is no number.
+        """
+        lo, hi = max(0, start), max(0, start, min(track.frames, start + frames))
+        if self._held is None:
+            x = read_file(path, lo, hi - lo)
+        else:
+            samples, step = self._held(path)
+            x = samples[lo:hi].astype(np.float32) * np.float32(step)
+        if len(x) != hi - lo:
+            raise AudioReadError(f"{path}: truncated: its header says {track.frames} frames; copy the file again")
+        return x
+
+    def _stack(
+        self, track: Track, sources: Iterable[str], start: int, frames: int, gain: Callable[[Path], float]
+    ) -> Tensor:
+        return torch.stack(
+            [sum_of([self._padded(p, track, start, frames) * gain(p) for p in track.sources[s]]) for s in sources]
+        )
+
+    def _padded(self, path: Path, track: Track, start: int, frames: int) -> Tensor:
+        """(C, frames) of one file, zeros beyond its ends."""
+        x = self.file(path, track, start, frames)  # (t, ch)
+        if x.shape[1] != self._channels:
+            x = x.mean(1, keepdims=True) if self._channels == 1 else x[:, [0, 0] if x.shape[1] == 1 else [0, 1]]
+        y = torch.zeros(self._channels, frames)
+        before = min(frames, max(0, -start))
+        y[:, before : before + len(x)] = torch.from_numpy(np.ascontiguousarray(x.T))  # (t, C) → (C, t)
+        return y
+
+
+def sum_of(stems: Sequence[Tensor]) -> Tensor:
+    """The sum of stems, one or more."""
+    return torch.stack(list(stems)).sum(0)
+
+
+def read_file(path: Path, start: int = 0, frames: int = -1) -> Audio:
+    """(t, ch) of a file from frame `start`, by default all of it. Raises AudioReadError, also for NaN and infinity."""
+    try:
+        with soundfile.SoundFile(path) as file:
+            if frames:
+                file.seek(start)
+            x: Audio = file.read(frames, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise AudioReadError(f"{path}: cannot be read at frame {start} ({error}); copy the file again") from error
+    if not np.isfinite(x).all():
+        raise AudioReadError(
+            f"{path}: a sample is NaN or infinite after frame {start}; repair or export the file again"
+        )
+    return x
+
+
+def _decoded(path: Path) -> Held:
+    """A whole file. Samples beyond ±1, which libsndfile would wrap around in 16 bits, keep their value."""
+    x = read_file(path)  # (t, ch)
+    if soundfile.info(path).subtype in FLOAT_SUBTYPES:
+        return Held(x, 1.0)
+    step = max(1 / 32_768, float(x.max(initial=0)) / 32_767, -float(x.min(initial=0)) / 32_768)
+    np.rint(np.divide(x, np.float32(step), out=x), out=x)
+    return Held(x.clip(-32_768, 32_767, out=x).astype(np.int16), step)
