@@ -16,10 +16,10 @@ Source: Hennequin, Khlif, Voituret & Moussallam, "Spleeter: a fast and efficient
 pre-trained models", JOSS 2020; and the published configurations.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import chain, pairwise
-from typing import Annotated, ClassVar, Literal, NamedTuple, cast
+from itertools import pairwise
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -34,9 +34,6 @@ from waveunet_cli.networks.spectra import Spectra
 
 SLOPE = 0.2  # of the LeakyReLU below zero
 TINY = 1e-10  # of a power, the ε above: where nothing sounds all shares are equal
-MOST_COPIED = 1 << 20  # weights of a kernel; of a larger one no second form is kept: four megabytes, and most of all
-PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))  # even and odd rows, even and odd columns
-FEW = 4  # outputs, for which four convolutions would take longer than one
 
 MaskExtension = Literal["average", "zeros"]
 
@@ -112,24 +109,18 @@ class Spleeter(nn.Module):
     def forward(self, mixture: Tensor) -> Tensor:
         """Separate one block by itself; streams of blocks overlap their ends instead (streaming/spectra.py)."""
         spectra = self.spectra.of(mixture)  # (B, C, T, all bins)
-        shares = self.shares(magnitudes(spectra, self.config.bins))
+        shares = shares_of(self.unets, magnitudes(spectra, self.config.bins))
         masked = [apply_share_(spectra.clone(), share, "average") for share in shares.unbind(1)]
         context = self.config.context
         return self.spectra.signal(torch.stack(masked, 1))[..., context : mixture.shape[-1] - context]
 
-    def shares(self, magnitudes: Tensor, folded: "Sequence[FoldedUNet] | None" = None) -> Tensor:
-        """The sources' shares of a block's magnitudes: (B, C, T, bins) → (B, S, C, T, bins).
 
-        `folded` is what `folded` gave, if it is known.
-        """
-        seen = magnitudes.contiguous(memory_format=torch.channels_last)
-        masks = [torch.sigmoid(unet(seen).float()) for unet in folded or self.folded()]
-        powers = torch.stack([(mask * magnitudes).square() for mask in masks], 1)
-        return (powers + TINY / len(masks)) / (powers.sum(1, keepdim=True) + TINY)
-
-    def folded(self, dtype: torch.dtype = torch.float32) -> "list[FoldedUNet]":
-        """The U-Nets with their kernels as a processor likes them, in `dtype`."""
-        return [cast(SpleeterUNet, unet).folded(dtype) for unet in self.unets]
+def shares_of(unets: Iterable[Callable[[Tensor], Tensor]], magnitudes: Tensor) -> Tensor:
+    """The sources' shares of a block's magnitudes: (B, C, T, bins) → (B, S, C, T, bins)."""
+    masks = [torch.sigmoid(unet(magnitudes)) for unet in unets]
+    powers = [(mask * magnitudes).square() + TINY / len(masks) for mask in masks]
+    total = torch.stack(powers).sum(0)
+    return torch.stack([power / total for power in powers], 1)
 
 
 def magnitudes(spectra: Tensor, bins: int) -> Tensor:
@@ -154,7 +145,7 @@ class SpleeterUNet(nn.Module):
     """From magnitudes to what becomes a mask: (B, C, T, bins) → (B, C, T, bins), both multiples of 2^levels.
 
     On the way down a level's skip is taken before norm and activation, which the deepest level does not have. The last
-    convolution reads one channel. Norms have no statistics: they are a factor and a summand for each channel.
+    convolution reads one channel. This is the plain form, for training; to separate, folded_u_net.py computes the same.
     """
 
     def __init__(self, config: SpleeterConfig) -> None:
@@ -170,18 +161,22 @@ class SpleeterUNet(nn.Module):
         self.output = nn.Conv2d(1, config.channels, 4, padding=3, dilation=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.folded(x.dtype)(x)
-
-    def folded(self, dtype: torch.dtype) -> "FoldedUNet":
-        return FoldedUNet(
-            unet=self,
-            down=[fold_down(cast(nn.Conv2d, conv), dtype) for conv in self.down],
-            up=[fold_up(cast(nn.ConvTranspose2d, conv), dtype) for conv in self.up],
-        )
+        skips: list[Tensor] = []
+        for conv, norm in zip(self.down, [*self.down_norms, None], strict=True):
+            x = conv(F.pad(x, (1, 2, 1, 2)))  # (B, filters[level], T / 2^(level + 1), bins / 2^(level + 1))
+            if norm is not None:
+                skips.append(x)
+                x = F.elu(norm(x)) if self.is_elu else F.leaky_relu(norm(x), SLOPE)
+        for conv, norm in zip(self.up, self.up_norms, strict=True):
+            x = conv(x)[..., 1:-2, 1:-2]  # (B, filters[level − 1], T / 2^level, bins / 2^level)
+            x = norm(F.elu(x) if self.is_elu else F.relu(x))
+            x = torch.cat([skips.pop(), x], 1) if skips else x
+        y: Tensor = self.output(x)
+        return y
 
 
 class Norm(nn.Module):
-    """A factor and a summand for each channel: (B, C, H, W) → (B, C, H, W)."""
+    """A factor and a summand for each channel, (B, C, H, W) → (B, C, H, W): batch norm whose statistics are folded."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -189,107 +184,5 @@ class Norm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = (parameter.to(x.dtype)[:, None, None] for parameter in (self.weight, self.bias))
-        return torch.addcmul(bias, x, weight)
-
-
-class Kernel(NamedTuple):
-    """The weights of a layer, as one of the ways to compute it wants them."""
-
-    parts: tuple[Tensor, ...]
-    bias: Tensor
-
-
-class FoldedUNet(NamedTuple):
-    """A SpleeterUNet ready to run."""
-
-    unet: SpleeterUNet
-    down: list[Kernel]
-    up: list[Kernel]
-
-    def __call__(self, x: Tensor) -> Tensor:
-        unet, skips = self.unet, list[Tensor]()
-        for kernel, norm in zip(self.down, [*unet.down_norms, None], strict=True):
-            x = downsampled(x, kernel)  # (B, filters[level], T / 2^(level + 1), bins / 2^(level + 1))
-            if norm is not None:
-                skips.append(x)
-                x = norm(x)
-                x = F.elu_(x) if unet.is_elu else F.leaky_relu_(x, SLOPE)
-        for kernel, norm in zip(self.up, unet.up_norms, strict=True):
-            phases = (norm(F.elu_(y) if unet.is_elu else F.relu_(y)) for y in upsampled(x, kernel))
-            x = interleaved(phases, skips.pop() if skips else None)
-        return cast(Tensor, unet.output(x.float()))
-
-
-def fold_down(conv: nn.Conv2d, dtype: torch.dtype) -> Kernel:
-    """A kernel (out, in, 5, 5); in channels-last memory unless it is so large that two of them would take too much."""
-    weight = conv.weight.to(dtype)
-    if weight.numel() <= MOST_COPIED:
-        weight = weight.contiguous(memory_format=torch.channels_last)
-    return Kernel((weight,), cast(Tensor, conv.bias).to(dtype))
-
-
-def downsampled(x: Tensor, kernel: Kernel) -> Tensor:
-    """A convolution of stride 2, padded by 1 before and 2 after: (B, in, H, W) → (B, out, H / 2, W / 2)."""
-    (weight,) = kernel.parts
-    x = F.pad(x.to(weight.dtype), (1, 2, 1, 2))
-    if weight.is_contiguous():  # else torch would copy the kernel
-        x = x.contiguous()
-    return F.conv2d(x, weight, kernel.bias, stride=2)
-
-
-def fold_up(conv: nn.ConvTranspose2d, dtype: torch.dtype) -> Kernel:
-    """The kernel (in, out, 5, 5) of a transposed convolution of stride 2, 1 cut off before and 2 after.
-
-    Per dimension, with the input x and the taps w,
-
-        y[2j]     = w[1]·x[j] + w[3]·x[j − 1]
-        y[2j + 1] = w[0]·x[j + 1] + w[2]·x[j] + w[4]·x[j − 1].
-
-    So it is four convolutions of 2 or 3 × 2 or 3 taps, whose outputs interleave; or, where outputs are few, one of 3×3
-    taps with four times the outputs and some taps of zero. A large kernel is not kept in another form: all its taps are
-    one matrix product, (out·25, in), and what they give is added where it belongs. On CPUs all three are faster than
-    torch's own way.
-    """
-    weight, bias = conv.weight.to(dtype), cast(Tensor, conv.bias).to(dtype)
-    if weight.numel() > MOST_COPIED:
-        return Kernel((weight.flatten(1).T,), bias)
-    taps = F.pad(weight, (1, 0, 1, 0)).reshape(*weight.shape[:2], 3, 2, 3, 2)  # w[−1], which is 0, w[0], w[1] …
-    phases = taps.flip(2, 4).permute(3, 5, 1, 0, 2, 4)  # (2, 2, out, in, 3, 3)
-    if weight.shape[1] <= FEW:
-        parts, bias = [phases.flatten(0, 2)], bias.repeat(4)
-    else:
-        parts = [phases[row, column, ..., : 2 + row, : 2 + column] for row, column in PHASES]
-    return Kernel(tuple(part.contiguous(memory_format=torch.channels_last) for part in parts), bias)
-
-
-def upsampled(x: Tensor, kernel: Kernel) -> Iterator[Tensor]:
-    """The transposed convolution of `fold_up`, (B, in, H, W) → (B, out, 2H, 2W), as its even and odd rows and columns.
-
-    Yields four tensors (B, out, H, W): even rows' even columns, their odd ones, odd rows' even columns, their odd ones.
-    """
-    x = x.to(kernel.bias.dtype)
-    height, width = x.shape[2:]
-    if kernel.parts[0].dim() == 2:
-        taps = kernel.parts[0] @ x.flatten(2)  # (B, out·25, H·W)
-        y = F.fold(taps.float(), (2 * height + 3, 2 * width + 3), 5, stride=2)  # (B, out, 2H + 3, 2W + 3)
-        for row, column in PHASES:
-            yield y[..., 1 + row : -2 : 2, 1 + column : -2 : 2] + kernel.bias[:, None, None]
-    elif len(kernel.parts) == 1:
-        yield from F.conv2d(x, kernel.parts[0], kernel.bias, padding=1).chunk(4, 1)
-    else:
-        for part in kernel.parts:
-            yield F.conv2d(x, part, kernel.bias, padding=1)[..., :height, :width]
-
-
-def interleaved(phases: Iterator[Tensor], skip: Tensor | None) -> Tensor:
-    """What `upsampled` yields, put together, behind the channels of a skip: (B, skip + out, 2H, 2W)."""
-    first = next(phases)
-    size, out, height, width = first.shape
-    before = 0 if skip is None else skip.shape[1]
-    y = first.new_empty(size, height, 2, width, 2, before + out)  # channels-last memory
-    if skip is not None:
-        y[..., :before] = skip.permute(0, 2, 3, 1).reshape(size, height, 2, width, 2, before)
-    for (row, column), phase in zip(PHASES, chain([first], phases), strict=True):
-        y[:, :, row, :, column, before:] = phase.permute(0, 2, 3, 1)
-    return y.view(size, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
+        weight, bias = (parameter.to(x.dtype) for parameter in (self.weight, self.bias))
+        return F.batch_norm(x, torch.zeros_like(bias), torch.ones_like(bias), weight, bias, eps=0.0)
