@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from waveunet_cli import Separator, load_model
 from waveunet_cli.networks.checkpoint import save_checkpoint
-from waveunet_cli.networks.spleeter import SLOPE, TINY, Spleeter, SpleeterConfig
+from waveunet_cli.networks.spleeter import TINY, Spleeter, SpleeterConfig
 
 RATE_HZ = 44_100
 NORM_EPSILON = 1e-3
@@ -142,7 +142,7 @@ class PlainSpleeter(nn.Module):
         blocks = -(-n // config.spectra)
         heard = F.pad(spectra.abs()[:, : config.bins], (0, blocks * config.spectra - n))
         heard = heard.unflatten(-1, (blocks, config.spectra)).permute(2, 0, 3, 1)  # (blocks, 2, T, bins)
-        powers = [(torch.cat([self.mask(unet, b[None]) for b in heard]) * heard).square() for unet in self.unets]
+        powers = [(torch.cat([torch.sigmoid(unet(b[None])) for b in heard]) * heard).square() for unet in self.unets]
         total = sum(powers) + TINY
         sources = []
         for power in powers:
@@ -152,25 +152,6 @@ class PlainSpleeter(nn.Module):
             masked = spectra * torch.cat([share, above], 1)
             sources.append(torch.istft(masked, **setting, length=x.shape[-1])[:, half : half + song.shape[-1]])
         return torch.stack(sources)
-
-    @staticmethod
-    def mask(unet: Any, x: Tensor) -> Tensor:
-        skips = []
-        for level, conv in enumerate(unet.down):
-            x = conv(F.pad(x, (1, 2, 1, 2)))
-            if level < len(unet.down_norms):
-                skips.append(x)
-                x = batch_norm(x, unet.down_norms[level])
-                x = F.elu(x) if unet.is_elu else F.leaky_relu(x, SLOPE)
-        for conv, norm in zip(unet.up, unet.up_norms, strict=True):
-            x = conv(x)[:, :, 1:-2, 1:-2]
-            x = batch_norm(F.elu(x) if unet.is_elu else F.relu(x), norm)
-            x = torch.cat([skips.pop(), x], 1) if skips else x
-        return torch.sigmoid(unet.output(x))
-
-
-def batch_norm(x: Tensor, norm: Any) -> Tensor:
-    return F.batch_norm(x, torch.zeros_like(norm.bias), torch.ones_like(norm.bias), norm.weight, norm.bias, eps=0.0)
 
 
 def plain(options: argparse.Namespace) -> Run:

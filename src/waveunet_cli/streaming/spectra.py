@@ -14,8 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from waveunet_cli.devices import Placement
+from waveunet_cli.networks.folded_u_net import FoldedUNet
 from waveunet_cli.networks.spectra import Spectra
-from waveunet_cli.networks.spleeter import FoldedUNet, MaskExtension, Spleeter, SpleeterConfig, apply_share_, magnitudes
+from waveunet_cli.networks.spleeter import (
+    MaskExtension,
+    Spleeter,
+    SpleeterConfig,
+    SpleeterUNet,
+    apply_share_,
+    magnitudes,
+    shares_of,
+)
 from waveunet_cli.streaming.frugal import FrugalNetwork
 
 
@@ -29,12 +38,12 @@ class FoldedShares:
 
     def __call__(self, network: nn.Module, seen: Tensor) -> Tensor:
         """Magnitudes (B, C, T, bins) → shares (B, S, C, T, bins)."""
-        spleeter = cast(Spleeter, network)
         if network is not self._network:
             as_planned = seen.device.type == self._placement.device.type
-            self._folded = spleeter.folded(self._placement.dtype if as_planned else torch.float32)
+            dtype = self._placement.dtype if as_planned else torch.float32
+            self._folded = [FoldedUNet(cast(SpleeterUNet, unet), dtype) for unet in cast(Spleeter, network).unets]
             self._network = network
-        return spleeter.shares(seen, self._folded)
+        return shares_of(self._folded, seen)
 
 
 @dataclass(frozen=True)
