@@ -59,33 +59,35 @@ class FoldedUNet:
         seen = seen.permute(0, 2, 3, 1)  # (B, T, bins, C)
         x = _frame(seen, 1, 2, self._border.new_zeros(seen.shape[-1]))
         x[:, 1:-2, 1:-2] = seen
-        wide: list[Tensor] = []  # a buffer a level: the skip, and behind it what comes up from below
-        for kernel, norm, (_, border) in zip(self._down, self._norms, self._up[::-1], strict=True):
-            y = _convolved(x, kernel, stride=2)  # (B, T / 2^(level + 1), bins / 2^(level + 1), out)
-            wide.append(_frame(y, 1, 1, border))
-            wide[-1][:, 1:-1, 1:-1, : y.shape[-1]] = y
-            x = self._activated_down(y, norm)
+        skips: list[Tensor] = []
+        for kernel, norm in zip(self._down, self._norms, strict=True):
+            skips.append(_convolved(x, kernel, stride=2))  # (B, T / 2^(level + 1), bins / 2^(level + 1), out)
+            x = self._activated_down(skips[-1], norm)
         y = F.conv2d(x.permute(0, 3, 1, 2).contiguous(), *self._deepest, stride=2)  # (B, out, H, W)
         phases = _transposed(y, self._back)
-        for kernels, _ in self._up:
-            x = wide.pop()
-            self._activate_up(phases, x[:, 1:-1, 1:-1, x.shape[-1] // 2 :])
+        for kernels, border in self._up:
+            skip = skips.pop()
+            x = _frame(skip, 1, 1, border)
+            inner = x[:, 1:-1, 1:-1]
+            inner[..., : skip.shape[-1]] = skip
+            self._activate_up(phases, inner[..., skip.shape[-1] :])
+            del skip
             phases = _upsampled(x, kernels)
         x = _frame(seen, 3, 3, self._border)
         self._activate_up(phases, x[:, 3:-3, 3:-3])
         return F.conv2d(x.permute(0, 3, 1, 2), *self._output, dilation=2).float().contiguous()
 
     def _activated_down(self, x: Tensor, norm: Kernel) -> Tensor:
-        """(B, H, W, C), which is overwritten → its norm's activation in a buffer for the next convolution."""
+        """The activation of the norm of (B, H, W, C), in a buffer for the next convolution."""
         size, height, width, channels = x.shape
-        rows = x.reshape(size, height, width * channels)  # channel by channel a norm takes three times as long
-        rows = torch.addcmul(norm.bias.repeat(width), rows, norm.weight.repeat(width), out=rows)
         y = _frame(x, 1, 2, x.new_zeros(channels))
         inner = y.flatten(2)[:, 1:-2, channels : (width + 1) * channels]
+        rows = x.reshape(size, height, width * channels)  # channel by channel a norm takes three times as long
+        torch.addcmul(norm.bias.repeat(width), rows, norm.weight.repeat(width), out=inner)
         if self._is_elu:
-            torch.ops.aten.elu.out(rows, out=inner)
+            F.elu_(inner)
         else:
-            torch.ops.aten.leaky_relu.out(rows, SLOPE, out=inner)
+            F.leaky_relu_(inner, SLOPE)
         return y
 
     def _activate_up(self, phases: Iterator[Tensor], inner: Tensor) -> None:

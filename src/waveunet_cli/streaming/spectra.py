@@ -27,6 +27,8 @@ from waveunet_cli.networks.spleeter import (
 )
 from waveunet_cli.streaming.frugal import FrugalNetwork
 
+TOGETHER = 64  # spectra transformed at once: few enough to stay in the processor's cache
+
 
 class FoldedShares:
     """How a FrugalNetwork calls a Spleeter: with kernels folded once, and anew if another device takes over."""
@@ -73,58 +75,69 @@ class SpectraStream:
         self._hop_frames = config.spectra * config.step_frames
         self._block_frames = self._hop_frames + config.context
         self._residual = config.sources.index(config.residual)
-        self._pending: Tensor | None = None  # (B, C, t) from the first frame of the next block on
-        self._waiting: Tensor | None = None  # (B, S − 1, C, n − h): what the last block adds to the next
+        self._pending: list[Tensor] = []  # (B, C, t) each: all from the first frame of the next block on
+        self._waiting: Tensor | None = None  # (B, S, C, n − h): what the last block adds to the next
         self._early = config.fft_frames  # frames before the song, yet to come out
         self._owed = 0  # frames received and not yet returned
 
     def push(self, x: Tensor) -> Tensor:
         """(B, C, t) → (B, S, C, t'): what all whole blocks give; t' may be 0."""
         self._owed += x.shape[-1]
-        before = x.new_zeros(*x.shape[:-1], self._early) if self._pending is None else self._pending
-        self._pending = torch.cat([before, x], -1)
-        outputs = [self._nothing()]
-        while self._pending.shape[-1] >= self._block_frames:
+        if not self._pending:
+            self._pending = [x.new_zeros(*x.shape[:-1], self._early)]
+        self._pending.append(x)
+        outputs = []
+        while self._pending_frames() >= self._block_frames:
             outputs.append(self._advance())
-        return torch.cat(outputs, -1)
+        return self._joined(outputs)
 
     def flush(self) -> Tensor:
         """The rest, (B, S, C, t')."""
-        assert self._pending is not None, "push at least once before flush"
-        owed, outputs = self._owed, [self._nothing()]
+        assert self._pending, "push at least once before flush"
+        owed, outputs = self._owed, []
         while self._owed > 0:
-            self._pending = F.pad(self._pending, (0, max(0, self._block_frames - self._pending.shape[-1])))
+            missing = max(0, self._block_frames - self._pending_frames())
+            self._pending.append(self._pending[-1].new_zeros(*self._pending[-1].shape[:-1], missing))
             outputs.append(self._advance())
-        return torch.cat(outputs, -1)[..., :owed]
+        return self._joined(outputs)[..., :owed]
+
+    def _pending_frames(self) -> int:
+        return sum(x.shape[-1] for x in self._pending)
 
     def _advance(self) -> Tensor:
         """What one more block gives."""
-        assert self._pending is not None
-        block, mixture = self._pending[..., : self._block_frames], self._pending[..., : self._hop_frames]
-        signals = self._signals(block)  # (B, S − 1, C, hop + n − h)
+        pending = torch.cat(self._pending, -1)
+        self._pending = [pending[..., self._hop_frames :].clone()]
+        y = self._signals(pending[..., : self._block_frames])  # (B, S, C, hop + n − h), nothing for the residual
         if self._waiting is not None:
-            signals[..., : self._config.context] += self._waiting
-        sources, self._waiting = signals[..., : self._hop_frames], signals[..., self._hop_frames :].clone()
-        rest = (mixture - sources.sum(1)).unsqueeze(1)  # (B, 1, C, hop)
-        y = torch.cat([sources[:, : self._residual], rest, sources[:, self._residual :]], 1)[..., self._early :]
-        self._pending, self._early = self._pending[..., self._hop_frames :], 0
+            y[..., : self._config.context] += self._waiting
+        self._waiting = y[..., self._hop_frames :].clone()
+        y = y[..., : self._hop_frames]
+        torch.sub(pending[..., : self._hop_frames], y.sum(1), out=y[:, self._residual])
+        y = y[..., self._early :]
+        self._early = 0
         self._owed -= y.shape[-1]
         return y
 
     def _signals(self, block: Tensor) -> Tensor:
-        """(B, C, t) → what its spectra add to each source but the residual, (B, S − 1, C, t)."""
-        spectra = [self._spectra.of(channel) for channel in block.unbind(1)]  # C of (B, T, all bins)
-        seen = torch.stack([magnitudes(each, self._config.bins) for each in spectra], 1)  # (B, C, T, bins)
+        """(B, C, t) → what its spectra add to each source, (B, S, C, t); the residual is left out."""
+        config, step = self._config, self._config.step_frames
+        starts = range(0, config.spectra, TOGETHER)
+        cuts = [slice(start, min(start + TOGETHER, config.spectra)) for start in starts]
+        frames = [slice(cut.start * step, cut.stop * step + config.context) for cut in cuts]
+        spectra = [self._spectra.of(block[..., cut]) for cut in frames]  # (B, C, TOGETHER, all bins) each
+        seen = torch.cat([magnitudes(each, config.bins) for each in spectra], 2)  # (B, C, T, bins)
         shares = self._network.shares(seen)  # (B, S, C, T, bins)
-        sources = [index for index in range(shares.shape[1]) if index != self._residual]
-        signals = block.new_empty(block.shape[0], len(sources), *block.shape[1:])
-        for channel, each in enumerate(spectra):  # one at a time: spectra are large
-            for place, source in enumerate(sources):
-                masked = apply_share_(each.clone(), shares[:, source, channel], self._network.extension)
-                signals[:, place, channel] = self._spectra.signal(masked)
-        return signals
+        y = block.new_zeros(block.shape[0], len(config.sources), *block.shape[1:])
+        for source in range(len(config.sources)):
+            if source != self._residual:
+                for each, cut, place in zip(spectra, cuts, frames, strict=True):
+                    masked = apply_share_(each.clone(), shares[:, source, :, cut], self._network.extension)
+                    y[:, source, :, place] += self._spectra.signal(masked)
+        return y
 
-    def _nothing(self) -> Tensor:
-        assert self._pending is not None
-        size, channels, _ = self._pending.shape
-        return self._pending.new_zeros(size, len(self._config.sources), channels, 0)
+    def _joined(self, outputs: list[Tensor]) -> Tensor:
+        if len(outputs) == 1:
+            return outputs[0]
+        size, channels, _ = self._pending[0].shape
+        return torch.cat([self._pending[0].new_zeros(size, len(self._config.sources), channels, 0), *outputs], -1)
