@@ -37,7 +37,7 @@ def whole_song(network: Spleeter, x: Tensor, extension: MaskExtension) -> Tensor
     end = (padded - 1) * config.step_frames + config.fft_frames
     seen = network.spectra.of(F.pad(x, (before, end - before - x.shape[-1])))  # (B, C, padded, all bins)
     blocks = seen[..., : config.bins].abs().split(config.spectra, 2)
-    shares = torch.cat([shares_of(network.unets, block) for block in blocks], 3)  # (B, S, C, padded, bins)
+    shares = torch.cat([shares_of(network.masks(block), block) for block in blocks], 3)  # (B, S, C, padded, bins)
     sources = torch.stack([apply_share_(seen.clone(), share, extension) for share in shares.unbind(1)], 1)
     return network.spectra.signal(sources)[..., before : before + x.shape[-1]]
 

@@ -16,7 +16,6 @@ Source: Hennequin, Khlif, Voituret & Moussallam, "Spleeter: a fast and efficient
 pre-trained models", JOSS 2020; and the published configurations.
 """
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
@@ -109,18 +108,21 @@ class Spleeter(nn.Module):
     def forward(self, mixture: Tensor) -> Tensor:
         """Separate one block by itself; streams of blocks overlap their ends instead (streaming/spectra.py)."""
         spectra = self.spectra.of(mixture)  # (B, C, T, all bins)
-        shares = shares_of(self.unets, magnitudes(spectra, self.config.bins))
+        seen = magnitudes(spectra, self.config.bins)
+        shares = shares_of(self.masks(seen), seen)
         masked = [apply_share_(spectra.clone(), share, "average") for share in shares.unbind(1)]
         context = self.config.context
         return self.spectra.signal(torch.stack(masked, 1))[..., context : mixture.shape[-1] - context]
 
+    def masks(self, magnitudes: Tensor) -> Tensor:
+        """What each source keeps of a block's magnitudes, from 0 to 1: (B, C, T, bins) → (B, S, C, T, bins)."""
+        return torch.sigmoid(torch.stack([unet(magnitudes) for unet in self.unets], 1))
 
-def shares_of(unets: Iterable[Callable[[Tensor], Tensor]], magnitudes: Tensor) -> Tensor:
-    """The sources' shares of a block's magnitudes: (B, C, T, bins) → (B, S, C, T, bins)."""
-    masks = [torch.sigmoid(unet(magnitudes)) for unet in unets]
-    powers = [(mask * magnitudes).square() + TINY / len(masks) for mask in masks]
-    total = torch.stack(powers).sum(0)
-    return torch.stack([power / total for power in powers], 1)
+
+def shares_of(masks: Tensor, magnitudes: Tensor) -> Tensor:
+    """The sources' shares of magnitudes (B, C, T, bins), of which they keep what masks (B, S, C, T, bins) say."""
+    powers = (masks * magnitudes.unsqueeze(1)).square() + TINY / masks.shape[1]
+    return powers / powers.sum(1, keepdim=True)
 
 
 def magnitudes(spectra: Tensor, bins: int) -> Tensor:

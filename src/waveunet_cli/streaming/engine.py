@@ -16,7 +16,7 @@ from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
 from waveunet_cli.networks.wave_u_net.network import WaveUNet
 from waveunet_cli.streaming.frugal import FrugalNetwork
 from waveunet_cli.streaming.song import Engine, is_masked
-from waveunet_cli.streaming.spectra import FoldedShares, SpectraNetwork
+from waveunet_cli.streaming.spectra import FoldedMasks, SpectraNetwork
 from waveunet_cli.streaming.windows import WindowedStream
 
 GPU_WINDOW_SECONDS = 8.0
@@ -55,8 +55,8 @@ def new_engine(
         block = BLOCK_FRAMES if segment_seconds is None else round(segment_seconds * config.sample_rate)
         return CarriedNetwork(network, placement.dtype, block)
     if isinstance(network, Spleeter):
-        shares = FrugalNetwork(network, config.window(), placement, on_event, FoldedShares(placement))
-        return SpectraNetwork(shares, network.config, mask_extension)
+        masks = FrugalNetwork(network, config.window(), placement, on_event, FoldedMasks(placement))
+        return SpectraNetwork(masks, network.config, mask_extension)
     if segment_seconds is None and not on_cpu:
         segment_seconds = GPU_WINDOW_SECONDS
     hop = None if segment_seconds is None else max(1, round(segment_seconds * config.sample_rate))

@@ -30,7 +30,7 @@ from waveunet_cli.streaming.frugal import FrugalNetwork
 TOGETHER = 64  # spectra transformed at once: few enough to stay in the processor's cache
 
 
-class FoldedShares:
+class FoldedMasks:
     """How a FrugalNetwork calls a Spleeter: with kernels folded once, and anew if another device takes over."""
 
     def __init__(self, placement: Placement) -> None:
@@ -39,20 +39,23 @@ class FoldedShares:
         self._folded: list[FoldedUNet] = []
 
     def __call__(self, network: nn.Module, seen: Tensor) -> Tensor:
-        """Magnitudes (B, C, T, bins) → shares (B, S, C, T, bins)."""
+        """Magnitudes (B, C, T, bins) → masks (B, S, C, T, bins)."""
         if network is not self._network:
             as_planned = seen.device.type == self._placement.device.type
             dtype = self._placement.dtype if as_planned else torch.float32
             self._folded = [FoldedUNet(cast(SpleeterUNet, unet), dtype) for unet in cast(Spleeter, network).unets]
             self._network = network
-        return shares_of(self._folded, seen)
+        masks = seen.new_empty(seen.shape[0], len(self._folded), *seen.shape[1:])
+        for unet, mask in zip(self._folded, masks.unbind(1), strict=True):
+            torch.sigmoid(unet(seen), out=mask)
+        return masks
 
 
 @dataclass(frozen=True)
 class SpectraNetwork:
-    """A network that divides spectra among sources: magnitudes (B, C, T, bins) → shares (B, S, C, T, bins)."""
+    """A network that divides spectra among sources: magnitudes (B, C, T, bins) → masks (B, S, C, T, bins)."""
 
-    shares: FrugalNetwork
+    masks: FrugalNetwork
     config: SpleeterConfig
     extension: MaskExtension
 
@@ -120,19 +123,23 @@ class SpectraStream:
         return y
 
     def _signals(self, block: Tensor) -> Tensor:
-        """(B, C, t) → what its spectra add to each source, (B, S, C, t); the residual is left out."""
+        """(B, C, t) → what its spectra add to each source, (B, S, C, t); the residual is left out.
+
+        Spectra are computed twice, since to keep them would take as much memory as a U-Net.
+        """
         config, step = self._config, self._config.step_frames
         starts = range(0, config.spectra, TOGETHER)
         cuts = [slice(start, min(start + TOGETHER, config.spectra)) for start in starts]
         frames = [slice(cut.start * step, cut.stop * step + config.context) for cut in cuts]
-        spectra = [self._spectra.of(block[..., cut]) for cut in frames]  # (B, C, TOGETHER, all bins) each
-        seen = torch.cat([magnitudes(each, config.bins) for each in spectra], 2)  # (B, C, T, bins)
-        shares = self._network.shares(seen)  # (B, S, C, T, bins)
+        seen = torch.cat([magnitudes(self._spectra.of(block[..., place]), config.bins) for place in frames], 2)
+        masks = self._network.masks(seen)  # (B, S, C, T, bins)
         y = block.new_zeros(block.shape[0], len(config.sources), *block.shape[1:])
-        for source in range(len(config.sources)):
-            if source != self._residual:
-                for each, cut, place in zip(spectra, cuts, frames, strict=True):
-                    masked = apply_share_(each.clone(), shares[:, source, :, cut], self._network.extension)
+        for cut, place in zip(cuts, frames, strict=True):
+            spectra = self._spectra.of(block[..., place])  # (B, C, TOGETHER, all bins)
+            shares = shares_of(masks[..., cut, :], seen[..., cut, :])
+            for source in range(len(config.sources)):
+                if source != self._residual:
+                    masked = apply_share_(spectra.clone(), shares[:, source], self._network.extension)
                     y[:, source, :, place] += self._spectra.signal(masked)
         return y
 
