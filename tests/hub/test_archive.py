@@ -215,7 +215,7 @@ def test_a_doubtful_tar_is_refused_and_nothing_written(pack_tar, folder, members
     path = pack_tar(*members)
     with pytest.raises(DownloadError, match=message) as error:
         extract(path, [WANTED], folder)
-    assert str(error.value).startswith("models.tar.gz: ")
+    assert str(error.value).startswith(("models.tar.gz: ", "model.index has sha256 "))
     assert "\n" not in str(error.value)
     assert everything_in(folder) == []
 
@@ -240,11 +240,14 @@ def test_sizes_that_lead_back_are_refused(tmp_path, folder, kind):
         extract(path, [WANTED], folder)
 
 
+HEADER_BYTES = 10 + len("models.tar") + 1  # of gzip: its flags, a date and a file name, which no checksum covers
+
+
 def test_any_damage_of_a_tar_is_the_archive_s_fault(pack_tar, folder):
     path = pack_tar(("README", b"no"), ("model.index", BODY))
     whole = path.read_bytes()
     damaged = [whole[:length] for length in range(0, len(whole), 7)]
-    damaged += [whole[:i] + bytes([whole[i] ^ 0xFF]) + whole[i + 1 :] for i in range(10, len(whole), 3)]
+    damaged += [whole[:i] + bytes([whole[i] ^ 0xFF]) + whole[i + 1 :] for i in range(HEADER_BYTES, len(whole), 3)]
     for data in damaged:
         path.write_bytes(data)
         with pytest.raises(DownloadError, match=r"^models\.tar\.gz: ") as error:

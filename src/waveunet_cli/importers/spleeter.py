@@ -45,6 +45,7 @@ def convert(foreign: Foreign, options: ImportOptions) -> Converted:
     assert bundle is not None
     where = bundle.prefix
     kernels = [bundle.entries.get(f"{_name('conv2d', number)}/kernel") for number in range(len(bundle.entries))]
+    flat = [name for name, entry in bundle.entries.items() if name.endswith("/kernel") and len(entry.shape) != 4]
     shapes = [kernel.shape for kernel in kernels if kernel]
     last = [number for number, shape in enumerate(shapes) if shape[:1] == (LAST_TAPS,)]
     unets, levels = len(last), last[0] if last else 0
@@ -52,10 +53,10 @@ def convert(foreign: Foreign, options: ImportOptions) -> Converted:
     expected = {f"{layer}/{part}" for layer in layers.values() for part in _parts(layer)}
     missing = expected - bundle.entries.keys()
     unknown = bundle.entries.keys() - expected - {"global_step"}
-    if missing or unknown or not levels or any(len(shape) != 4 for shape in shapes):
+    if missing or unknown or flat or not levels:
         raise CheckpointError(
-            f"{where}: not {unets} whole U-Nets of {levels} levels: missing: {listed(missing) or 'none'}; unknown: "
-            f"{listed(unknown) or 'none'}; the checkpoint is incomplete, or another network's"
+            f"{where}: not {unets} whole U-Nets of {levels} levels: missing: {listed(missing) or 'none'}; unknown or of "
+            f"another kind: {listed(unknown.union(flat)) or 'none'}; the checkpoint is incomplete, or another network's"
         )
     sources = options.stems or next((published for published in PUBLISHED if len(published) == unets), ())
     if len(sources) != unets:

@@ -49,7 +49,8 @@ class FoldedUNet:
         self._down = [_kernel(conv.weight, conv.bias, dtype) for conv in down]
         self._norms = [_affine(cast(Norm, norm), dtype) for norm in unet.down_norms]
         self._deepest, self._back = (
-            Kernel(conv.weight.detach().to(dtype), cast(Tensor, conv.bias).detach().to(dtype)) for conv in (deepest, back)
+            Kernel(conv.weight.detach().to(dtype), cast(Tensor, conv.bias).detach().to(dtype))
+            for conv in (deepest, back)
         )
         self._up = [_folded_up(conv, norm, dtype) for conv, norm in zip(up, norms, strict=True)]
         self._output, self._border = _folded_output(unet.output, last_norm, dtype)
@@ -121,7 +122,9 @@ def _folded_up(conv: nn.ConvTranspose2d, norm: Norm, dtype: torch.dtype) -> tupl
     if conv.out_channels <= FEW:
         kernels = [_kernel(taps.flatten(0, 2), bias.flatten(), dtype)]
     else:
-        kernels = [_kernel(taps[row, column, ..., : 2 + row, : 2 + column], bias[row, column], dtype) for row, column in PHASES]
+        kernels = [
+            _kernel(taps[row, column, ..., : 2 + row, : 2 + column], bias[row, column], dtype) for row, column in PHASES
+        ]
     return kernels, (-shift / scale).to(dtype)
 
 
