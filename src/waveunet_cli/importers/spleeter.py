@@ -55,8 +55,9 @@ def convert(foreign: Foreign, options: ImportOptions) -> Converted:
     unknown = bundle.entries.keys() - expected - {"global_step"}
     if missing or unknown or flat or not levels:
         raise CheckpointError(
-            f"{where}: not {unets} whole U-Nets of {levels} levels: missing: {listed(missing) or 'none'}; unknown or of "
-            f"another kind: {listed(unknown.union(flat)) or 'none'}; the checkpoint is incomplete, or another network's"
+            f"{where}: not {unets} whole U-Nets of {levels} levels: missing: {listed(missing) or 'none'}; unknown or "
+            f"of another kind: {listed(unknown.union(flat)) or 'none'}; the checkpoint is incomplete, or another "
+            "network's"
         )
     sources = options.stems or next((published for published in PUBLISHED if len(published) == unets), ())
     if len(sources) != unets:

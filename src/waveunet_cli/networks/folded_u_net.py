@@ -8,10 +8,10 @@ A transposed convolution of stride 2, with 1 cut off before and 2 after, is per 
     y[2j]     = w[1]·x[j] + w[3]·x[j − 1]
     y[2j + 1] = w[0]·x[j + 1] + w[2]·x[j] + w[4]·x[j − 1],
 
-so four convolutions of 2 or 3 × 2 or 3 taps give even and odd rows and columns; where outputs are few, one of 3 × 3 taps
-gives all four. The deepest level, with two thirds of all weights, is computed with its kernels as they are, since second
-copies would take too much memory: its transposed convolution is one matrix product, whose products are added where they
-belong.
+so four convolutions of 2 or 3 × 2 or 3 taps give even and odd rows and columns; where outputs are few, one of 3 × 3
+taps gives all four. The deepest level, with two thirds of all weights, is computed with its kernels as they are, since
+second copies would take too much memory: its transposed convolution is one matrix product, whose products are added
+where they belong.
 
 A norm that follows an activation a, z = f·a + s, is left to the convolution that reads z. With the kernel w·f and the
 bias b + Σ w·s it may read a instead, if the zeros around z become −s/f around a.
@@ -46,12 +46,9 @@ class FoldedUNet:
         *down, deepest = (cast(nn.Conv2d, conv) for conv in unet.down)
         back, *up = (cast(nn.ConvTranspose2d, conv) for conv in unet.up)
         *norms, last_norm = (cast(Norm, norm) for norm in unet.up_norms)
-        self._down = [_kernel(conv.weight, conv.bias, dtype) for conv in down]
+        self._down = [_kernel(*_parameters(conv, dtype), dtype) for conv in down]
         self._norms = [_affine(cast(Norm, norm), dtype) for norm in unet.down_norms]
-        self._deepest, self._back = (
-            Kernel(conv.weight.detach().to(dtype), cast(Tensor, conv.bias).detach().to(dtype))
-            for conv in (deepest, back)
-        )
+        self._deepest, self._back = (_parameters(conv, dtype) for conv in (deepest, back))
         self._up = [_folded_up(conv, norm, dtype) for conv, norm in zip(up, norms, strict=True)]
         self._output, self._border = _folded_output(unet.output, last_norm, dtype)
 
@@ -101,9 +98,12 @@ class FoldedUNet:
                 torch.clamp_min(phase, 0, out=place)
 
 
+def _parameters(conv: nn.Conv2d | nn.ConvTranspose2d, dtype: torch.dtype = torch.float32) -> Kernel:
+    return Kernel(conv.weight.detach().to(dtype), cast(Tensor, conv.bias).detach().to(dtype))
+
+
 def _kernel(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Kernel:
-    weight, bias = (value.detach().to(dtype) for value in (weight, bias))
-    return Kernel(weight.contiguous(memory_format=torch.channels_last), bias)
+    return Kernel(weight.to(dtype).contiguous(memory_format=torch.channels_last), bias.to(dtype))
 
 
 def _folded_up(conv: nn.ConvTranspose2d, norm: Norm, dtype: torch.dtype) -> tuple[list[Kernel], Tensor]:
@@ -114,10 +114,10 @@ def _folded_up(conv: nn.ConvTranspose2d, norm: Norm, dtype: torch.dtype) -> tupl
     factor, summand = _affine(norm, torch.float32)
     zeros = torch.zeros_like(factor)  # around the skip, and added to it
     scale, shift = torch.cat([zeros + 1, factor]), torch.cat([zeros, summand])
-    weight = F.pad(conv.weight.detach(), (1, 0, 1, 0))  # w[−1], which is 0, w[0], w[1] …
-    taps = weight.unflatten(3, (3, 2)).unflatten(2, (3, 2)).flip(2, 4)  # (in, out, 3, 2, 3, 2)
-    taps = taps.permute(3, 5, 1, 0, 2, 4)  # (2, 2, out, in, 3, 3)
-    bias = cast(Tensor, conv.bias).detach() + (taps.sum((-1, -2)) * shift).sum(-1)  # (2, 2, out)
+    weight, bias = _parameters(conv)
+    weight = F.pad(weight, (1, 0, 1, 0))  # w[−1], which is 0, w[0], w[1] …
+    taps = weight.reshape(*weight.shape[:2], 3, 2, 3, 2).flip(2, 4).permute(3, 5, 1, 0, 2, 4)  # (2, 2, out, in, 3, 3)
+    bias = bias + (taps.sum((-1, -2)) * shift).sum(-1)  # (2, 2, out)
     taps = taps * scale[:, None, None]
     if conv.out_channels <= FEW:
         kernels = [_kernel(taps.flatten(0, 2), bias.flatten(), dtype)]
@@ -131,8 +131,8 @@ def _folded_up(conv: nn.ConvTranspose2d, norm: Norm, dtype: torch.dtype) -> tupl
 def _folded_output(conv: nn.Conv2d, norm: Norm, dtype: torch.dtype) -> tuple[Kernel, Tensor]:
     """The last convolution, which takes over the norm of what it reads, and what is to lie around that."""
     factor, summand = _affine(norm, torch.float32)
-    weight = conv.weight.detach()
-    bias = cast(Tensor, conv.bias).detach() + (weight.sum((-1, -2)) * summand).sum(-1)
+    weight, bias = _parameters(conv)
+    bias = bias + (weight.sum((-1, -2)) * summand).sum(-1)
     return _kernel(weight * factor, bias, dtype), (-summand / factor).to(dtype)
 
 
