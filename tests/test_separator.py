@@ -170,7 +170,7 @@ def test_the_hash_of_a_model_is_that_of_older_releases():
         for parameter in model.network.parameters():
             parameter.zero_()
     made = Separator(model, "cpu", "float32")
-    assert made.model_sha256 == "b518c3295fc68271b40b5fe03ee9cc1f00332c92c193c13a265496a79a470841"
+    assert made.model.sha256 == "b518c3295fc68271b40b5fe03ee9cc1f00332c92c193c13a265496a79a470841"
 
 
 # --- channels

@@ -1,14 +1,28 @@
-"""The signals that ask a command to end."""
+"""What Ctrl-C, the signal by which other programs end one, and a terminal that is closed do."""
 
 import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
-def interrupts() -> list[signal.Signals]:
-    """Ctrl-C; what `kill` and a machine that shuts down send; and that the terminal, or the way to it, was closed.
+@contextmanager
+def interrupts(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Call `handler` at an interrupt, until the context ends.
 
-    The last is left out where it shall be ignored, as nohup asks; Windows has none.
+    Only the main thread can say so. In another one, what the program around it has arranged stays. So does that a
+    closed terminal (SIGHUP) is ignored, as nohup asks.
     """
-    found = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        found.append(signal.SIGHUP)
-    return found
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    hears = [number for number in INTERRUPTS if number in INTERRUPTS[:2] or signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in hears}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, signal.SIG_DFL if former is None else former)  # None: not set by Python

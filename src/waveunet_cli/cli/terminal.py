@@ -28,9 +28,6 @@ def say_above_bar(text: str) -> None:
     tqdm.write(in_line(text), file=sys.stderr)
 
 
-def say_path(path: str) -> None:
-    """Print a path on stdout: its own bytes, which need not be text, for whoever reads them; a line on a terminal."""
-    from tqdm import tqdm
-
-    with tqdm.external_write_mode(file=sys.stdout):
-        click.echo(in_line(path) if sys.stdout.isatty() else os.fsencode(path))
+def say_path(line: str) -> None:
+    """Print a line that holds a path: bytes as they are for who reads them, since a path need not be text."""
+    click.echo(os.fsencode(line) if hasattr(sys.stdout, "buffer") and not sys.stdout.isatty() else in_line(line))

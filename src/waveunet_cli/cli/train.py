@@ -155,16 +155,12 @@ def _disk_explained(out: Path) -> Iterator[None]:
 
 @contextmanager
 def _saving_on_interrupt() -> Iterator[Event]:
-    """The first Ctrl-C, SIGTERM or SIGHUP sets the event; the next Ctrl-C interrupts as usual."""
+    """The first Ctrl-C, or SIGTERM, sets the event; the next Ctrl-C interrupts as usual."""
     asked = Event()
 
     def ask(number: int, frame: object) -> None:
         asked.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.signal(number, ask) for number in interrupts()}
-    try:
+    with interrupts(ask):
         yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

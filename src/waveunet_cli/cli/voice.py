@@ -28,14 +28,15 @@ SONG_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{
 SONG_BAR_WITHOUT_TOTAL = "{desc}: {n:.0f} s [{elapsed}{postfix}]"  # tqdm cannot fill in the other one then
 BATCH_BAR = "{percentage:3.0f}%|{bar:20}| {n:.1f}/{total:.0f} songs [{elapsed}<{remaining}{postfix}] {desc}"
 LISTED = 20  # songs that remain, of those that do
+LISTED_KINDS = 6
 PROGRESS_SECONDS = 1.0  # at most so often a song
 
 
 class JsonVoice:
     """One JSON object a line on standard error; the stems' paths on standard output, as ever."""
 
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
+    def __init__(self, lists_stems: bool) -> None:
+        self._lists_stems = lists_stems
         self._told: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
@@ -47,7 +48,7 @@ class JsonVoice:
         say(as_json(event), err=True)
         if isinstance(event, FileDone):
             self._told.pop(event.path, None)
-            if not (event.skipped or self._quiet):
+            if self._lists_stems and not event.skipped:
                 _print_stems(event)
 
     def close(self) -> None:
@@ -57,8 +58,9 @@ class JsonVoice:
 class HumanVoice:
     """Lines, and one bar: a song's seconds, or for several the songs and the hours of music per hour."""
 
-    def __init__(self, quiet: bool, verbose: bool) -> None:
+    def __init__(self, quiet: bool, verbose: bool, lists_stems: bool) -> None:
         self._quiet = quiet
+        self._lists_stems = lists_stems
         self._verbose = verbose
         self._songs = 0
         self._bar: tqdm | None = None
@@ -87,6 +89,7 @@ class HumanVoice:
                 say_path(f"{event.path}: {event.why or 'stems are there'}, {length}")
             case Plan():
                 say(_described(event))
+                self._name_left_out(event)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -147,11 +150,13 @@ class HumanVoice:
             f"{event.path}: {event.seconds:.1f} s in {event.took_seconds:.1f} s, "
             f"{event.speed:.1f} times real time, peak {event.peak:.3f}"
         )
-        if not self._quiet:
-            _print_stems(event)
+        if self._lists_stems:
+            with tqdm.external_write_mode(file=sys.stderr):
+                _print_stems(event)
 
     def _sum_up(self, event: Summary) -> None:
         self.close()
+        self._name_left_out(event)
         if event.skipped and event.songs > 1:
             self._note(
                 f"{event.skipped} of {event.songs} songs skipped, their stems are there; "
@@ -171,6 +176,16 @@ class HumanVoice:
             self._detail(
                 f"{event.done} songs done, {event.skipped} skipped, {len(event.failed)} failed: {event.speed:.1f} "
                 f"hours of music per hour, {event.seconds / 3600:.2f} in {event.took_seconds / 3600:.2f}"
+            )
+
+    def _name_left_out(self, event: Summary | Plan) -> None:
+        if event.left_out:
+            kinds = sorted(event.left_out.items(), key=lambda kind: (-kind[1], kind[0]))
+            texts = [f"{count} {extension or 'without one'}" for extension, count in kinds[:LISTED_KINDS]]
+            more = ", …" if len(kinds) > LISTED_KINDS else ""
+            self._note(
+                f"not taken for songs because of their extensions: {', '.join(texts)}{more}; name such a file itself "
+                "to have it separated"
             )
 
     def _note(self, text: str) -> None:
@@ -211,5 +226,5 @@ def _shape() -> dict[str, int]:
     # A terminal that claims to have no columns and rows, as some pseudo-terminals do, would be shown no bar.
     try:
         return {} if os.get_terminal_size(sys.stderr.fileno()).columns else {"ncols": 100, "nrows": 24}
-    except OSError:  # no terminal at all
+    except (OSError, AttributeError):  # no terminal at all, or no file at all
         return {}

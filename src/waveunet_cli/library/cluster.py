@@ -25,7 +25,9 @@ from waveunet_cli.errors import DeviceError, WaveUNetError
 from waveunet_cli.events import Event, Note, Progress
 from waveunet_cli.library.lanes import Space, StoppedError, Waiting, errno_of, persistently
 from waveunet_cli.library.ledger import Ledger
-from waveunet_cli.library.song import Separated, Song, Target, separate_song
+from waveunet_cli.library.manifest import Overwrite
+from waveunet_cli.library.song import Separated, Song, separate_song
+from waveunet_cli.library.target import Target
 from waveunet_cli.networks.family import Model
 from waveunet_cli.text import one_line
 
@@ -42,6 +44,7 @@ class Order:
 
     folder: Path
     target: Target
+    overwrite: Overwrite
     separator_class: "type[Separator]"
     options: Mapping[str, Any]
     cores: int
@@ -80,7 +83,9 @@ class Worker:
         self._notes.clear()
 
         def attempt() -> Separated:
-            return separate_song(separator, song, self._order.target, on_event=self._on_event)
+            return separate_song(
+                separator, song, self._order.target, overwrite=self._order.overwrite, on_event=self._on_event
+            )
 
         try:
             return Outcome(persistently(attempt, self._on_event, self._stop), notes=tuple(self._notes))
@@ -121,13 +126,13 @@ class Cluster:
             raise DeviceError(
                 f"no Ray cluster at {address or 'this machine'} ({error}); start one with 'ray start'"
             ) from error
-        signal.signal(signal.SIGTERM, handler)  # Ray has put its own
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray has put its own
         on_gpus = order.options["device"] != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1
         self._needs = {"GPU": 1} if on_gpus else {"CPU": order.cores}
         self._order = order
         self._model = ray.put(model)
         self._ledger = ledger
-        self._space = Space(order.target.out)
         self._strict = strict
         self._workers: list[Any] = []
         self._idle: list[Any] = []
@@ -136,6 +141,7 @@ class Cluster:
     def run(self, songs: Sequence[Song]) -> None:
         """Every song once. Whatever interrupts it ends the songs at work cleanly."""
         waiting = Waiting(songs)
+        self._space = Space(self._order.target.folder(songs[0]))
         try:
             while (waiting and self._ledger.stopped is None) or self._at_work:
                 self._grow(len(waiting))

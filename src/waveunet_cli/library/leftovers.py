@@ -6,8 +6,9 @@ from collections import defaultdict
 from itertools import islice
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from waveunet_cli.files import locked, new_lock
 from waveunet_cli.library.storage import Disk, Located
 
 _PART = re.compile(r"\.waveunet-([0-9a-f]{12})-[0-9a-f]{12}\.part")
@@ -21,7 +22,7 @@ def remove_leftovers(out: Located) -> None:
     A lock file stays where it may be all that tells whose finished stems lie beside it. A storage without locks does
     not tell who is at work: there nothing is removed.
     """
-    if not isinstance(out.storage, Disk):
+    if type(out.storage) is not Disk:
         return
     parts: list[tuple[str, Path]] = []
     locks: defaultdict[str, list[Path]] = defaultdict(list)
@@ -44,9 +45,10 @@ def remove_leftovers(out: Located) -> None:
 
 
 def _remove(parts: list[Path], path: Path, out: Path) -> None:
-    lock = FileLock(path)
+    lock = new_lock(path)
     try:
-        lock.acquire(timeout=0)
+        if not locked(lock, 0):  # there are no locks: nobody tells who is at work
+            return
     except Timeout:
         return
     try:

@@ -17,21 +17,21 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 from waveunet_cli import __version__
 from waveunet_cli.audio import WriteReport
 from waveunet_cli.audio.sinks import explained
-from waveunet_cli.errors import AudioWriteError
+from waveunet_cli.errors import AudioWriteError, ConfigError
 from waveunet_cli.library.storage import HERE, BusyError, FileMark, Located
 from waveunet_cli.tables import MOST_BYTES
 from waveunet_cli.text import in_line
 
 FORMAT = 1
 REMEDY = "choose another --out or --filename, or replace it with --overwrite always"
-Settings = Mapping[str, str | bool | list[str] | None]
+SettingValue = str | bool | float | None | list[str] | dict[str, float]
 Overwrite = Literal["always", "never", "changed"]
 
 
@@ -40,7 +40,7 @@ class Request:
     """What decides the stems of a song besides its samples: the model's hash, and settings that change samples."""
 
     model_sha256: str
-    settings: Settings
+    settings: Mapping[str, SettingValue]
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,19 @@ class Manifest:
     input_mark: FileMark
     model: str
     model_sha256: str
-    settings: Settings
+    settings: Mapping[str, SettingValue]
     sample_rate_hz: int
     frames: int
     gain: float
     peak: float
     paths: Mapping[str, str]
     stems: Mapping[str, FileMark]
+
+
+def require_overwrite(value: object) -> None:
+    """Raise ConfigError for what says of no song whether it is done again."""
+    if value not in get_args(Overwrite):
+        raise ConfigError(f"overwrite: found {value!r}; choose one of {', '.join(get_args(Overwrite))}")
 
 
 def parse_manifest(text: str) -> Manifest:
@@ -76,6 +82,14 @@ def parse_manifest(text: str) -> Manifest:
 def manifest_text(manifest: Manifest) -> str:
     """What `parse_manifest` reads."""
     return json.dumps(asdict(manifest), indent=1) + "\n"
+
+
+def _can_be_seen(file: Located) -> bool:
+    try:
+        file.glance()
+    except OSError:
+        return False
+    return True
 
 
 def _require_same_song(manifest: Manifest, source: Located, stem: str) -> None:
@@ -146,7 +160,7 @@ class SongOutputs:
             input_mark = manifest.input_mark.seen_again(source)
             found = {stem: manifest.stems[stem].seen_again(self._located(stem)) for stem in self.paths}
         except (OSError, KeyError):
-            return "stems missing" if source.storage.is_there(source.path) else "input missing"
+            return "stems missing" if _can_be_seen(source) else "input missing"
         if input_mark is None:
             return "input changed"
         marks = {stem: mark for stem, mark in found.items() if mark is not None}
@@ -245,8 +259,10 @@ class SongOutputs:
             return self.storage.is_there(self.lock)
 
     @contextlib.contextmanager
-    def claim(self, wait: bool = True, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    def claim(self, wait: bool = True, waiting: Callable[[], None] = lambda: None) -> Iterator[bool]:
         """Hold the song's lock; what a killed process left unfinished is removed first.
+
+        Gives False if the disk has no locks, so that another process may be at work on the same song.
 
         If another process holds it, `waiting` is called before it is waited for. Raises BusyError if `wait` is false
         then, AudioWriteError if the folder cannot be written.
@@ -255,15 +271,15 @@ class SongOutputs:
             with explained(self.name):
                 abandoned = self.was_abandoned
                 try:
-                    stack.enter_context(self.storage.claimed(self.lock, False, self._are_without_manifest))
+                    keeps_away = stack.enter_context(self.storage.claimed(self.lock, False, self._are_without_manifest))
                 except BusyError:
                     if not wait:
                         raise
                     waiting()
-                    stack.enter_context(self.storage.claimed(self.lock, True, self._are_without_manifest))
+                    keeps_away = stack.enter_context(self.storage.claimed(self.lock, True, self._are_without_manifest))
                 if abandoned:
                     self._remove_parts()
-            yield
+            yield keeps_away
 
     def _remove_parts(self) -> None:
         for folder in {path.parent for path in self.paths.values()}:

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,9 @@ from waveunet_cli.audio.formats import SUBTYPE_BITS
 from waveunet_cli.errors import WaveUNetError
 from waveunet_cli.events import FileFailed, OnEvent, Plan, Planned
 from waveunet_cli.files import existing
-from waveunet_cli.library.song import Song, Target, as_its_failure, outputs_of, request_of
+from waveunet_cli.library.manifest import Overwrite
+from waveunet_cli.library.song import Song, as_its_failure
+from waveunet_cli.library.target import Target
 
 if TYPE_CHECKING:
     from waveunet_cli.separator import Separator
@@ -26,8 +28,10 @@ TRIAL_SECONDS = 10
 def plan(
     songs: Sequence[Song],
     problems: Sequence[FileFailed],
+    left_out: Mapping[str, int],
     separator: "Separator",
     target: Target,
+    overwrite: Overwrite,
     on_event: OnEvent,
 ) -> Plan:
     """Look at every song without separating it, and change nothing; Planned or FileFailed of each, then the Plan."""
@@ -39,9 +43,10 @@ def plan(
     for song in songs:
         try:
             with as_its_failure(song):
-                outputs = outputs_of(separator, song, target)
-                why = outputs.why_again(song.file, request_of(separator, target), target.overwrite, remember=False)
+                outputs = target.outputs(separator, song)
+                why = outputs.why_again(song.file, target.request(separator), overwrite, remember=False)
                 info = probe(Path(song.file.path))
+                info = replace(info, frames=target.part(info).frames)
                 channels = separator.channels(info.channels)
                 output = choose_output(replace(info, channels=channels), target.container, target.subtype)
         except WaveUNetError as error:
@@ -54,16 +59,18 @@ def plan(
             to_do += 1
             unknown += length is None
             seconds += length or 0.0
-            needed_bytes += _stem_bytes(info, channels, output) * len(separator.stems)
+            needed_bytes += _stem_bytes(info, channels, output) * len(target.stems(separator))
     speed = steady_speed(separator) if seconds else 0.0
+    out = target.folder(songs[0])
     planned = Plan(
         songs=len(songs) + len(problems),
         to_do=to_do,
         failed=tuple(failed),
+        left_out=dict(left_out),
         unknown=unknown,
         seconds=seconds,
         needed_bytes=needed_bytes,
-        free_bytes=shutil.disk_usage(existing(target.out.storage.space(target.out.path))).free,
+        free_bytes=shutil.disk_usage(existing(out.storage.space(out.path))).free,
         estimated_seconds=seconds / speed if speed else 0.0,
         speed=speed,
     )

@@ -162,15 +162,17 @@ class _Line:
     def __init__(self, keep_frames: int, block_frames: int, silence: Tensor) -> None:
         """`silence` (C,) is every row so far."""
         self._keep = keep_frames
-        blocks = max(1, -(-keep_frames // block_frames))  # until frames move, at least as many as are kept
-        self._rows = silence.new_empty(keep_frames + blocks * block_frames, len(silence))
+        self._rows = silence.new_empty(keep_frames + block_frames, len(silence))
         self._rows[:keep_frames] = silence
         self._end = keep_frames
 
     def extend(self, frames: int) -> Tensor:
         """Room for the next rows (frames, C), to be filled by the caller."""
         if self._end + frames > len(self._rows):  # only now does anything move
-            self._rows[: self._keep] = self._rows[self._end - self._keep : self._end]
+            moved = self._end - self._keep
+            for start in range(0, self._keep, moved):  # in parts, for torch copies no rows onto themselves
+                end = min(start + moved, self._keep)
+                self._rows[start:end] = self._rows[start + moved : end + moved]
             self._end = self._keep
         self._end += frames
         return self._rows[self._end - frames : self._end]
@@ -236,6 +238,9 @@ class CarriedNetwork:
                 _Kernel(conv.weight, conv.bias, dtype, _splits(conv, dtype, self.block >> level))
                 for level, conv in enumerate(cast(nn.Conv1d, module) for module in [*network.down, network.bottleneck])
             ]
+            for kernel, conv in zip(self._down, [*network.down, network.bottleneck], strict=True):
+                if kernel.weight.dtype == conv.weight.dtype:  # the same numbers, held once
+                    conv.weight = nn.Parameter(kernel.weight.squeeze(2), conv.weight.requires_grad)
             self._up = [_UpKernel(network.up_kernel(level), dtype) for level in range(levels)]  # deepest first
             self._silence = self._answers_to_silence()
 
