@@ -4,9 +4,12 @@ A kind is added with one entry of KINDS. Its `make` writes a valid input into a 
 `spoil` makes a mutant; `open` reads it as waveunet does, and raises errors of ours or nothing.
 """
 
+import gzip
+import io
 import json
 import random
 import struct
+import tarfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,7 +25,8 @@ from fuzz.mutate import mutant
 from small_models import TINY, model_of, network_of
 from tf1_bundle import block, tensors_of, varint, write_bundle
 from torch_checkpoints import mss_state, state_of
-from waveunet_cli.audio import AudioReader
+from waveunet_cli.audio import CONTAINERS, AudioReader
+from waveunet_cli.audio.tags import Cover, Tags, read_tags, write_tags
 from waveunet_cli.cli.report import require_replaceable
 from waveunet_cli.datasets.tracks import Data
 from waveunet_cli.hub.archive import extract
@@ -74,6 +78,8 @@ def bytes_of(name: str) -> Callable[[random.Random, Path], object]:
 
 # --- Songs
 
+TAGS = Tags({"title": "A", "artist": "B"}, Cover(b"\xff\xd8" * 20, "image/jpeg"))
+
 
 @cache
 def separator() -> Separator:
@@ -87,6 +93,7 @@ def listen(name: str) -> Callable[[Path], object]:
         with AudioReader(folder / name) as reader:
             for _ in separator().stream(reader.blocks(), reader.info.sample_rate_hz):
                 pass
+        read_tags(folder / name)
 
     return separate
 
@@ -100,6 +107,8 @@ def sound(extension: str, subtype: str, rate_hz: int = 8000) -> Kind:
 
     def make(folder: Path) -> None:
         soundfile.write(folder / name, noise(), rate_hz, subtype, format=extension)
+        if extension in CONTAINERS:
+            write_tags(folder / name, extension, TAGS)
 
     return Kind(extension, make, bytes_of(name), listen(name))
 
@@ -233,6 +242,31 @@ def make_zip(folder: Path) -> None:
         archive.writestr("y", b"z")
 
 
+def make_tar(folder: Path) -> None:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        for name, content in (("x/model.index", b"weights" * 1000), ("y" * 200, b"z")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    (folder / "a.zip").write_bytes(gzip.compress(data.getvalue()))
+
+
+def spoil_tar(rng: random.Random, folder: Path) -> None:
+    """Other bytes in a gzip that is whole, and often a header whose sum is right."""
+    data = bytearray(mutant(rng, gzip.decompress((folder / "a.zip").read_bytes())))
+    for start in range(0, len(data) - 511, 512):
+        header = data[start : start + 512]
+        if header[257:262] == b"ustar" and rng.random() < 0.8:
+            header[148:156] = b" " * 8
+            data[start + 148 : start + 156] = b"%06o\0 " % sum(header)
+    (folder / "a.zip").write_bytes(gzip.compress(bytes(data)))
+
+
+def open_archive(folder: Path) -> None:
+    extract(folder / "a.zip", [File("model.index", size=7000)], folder)
+
+
 # --- Tables
 
 
@@ -322,7 +356,7 @@ def open_manifest(folder: Path) -> None:
 def make_report(folder: Path) -> None:
     from waveunet_cli.events import Summary
 
-    summary = Summary(1, 1, 0, (), (), None, 1.0, 1.0, 1.0)
+    summary = Summary(1, 1, 0, (), (), {}, None, 1.0, 1.0, 1.0)
     (folder / "report.json").write_text(json.dumps(asdict(summary), indent=1))
 
 
@@ -381,12 +415,9 @@ ALL = (
     Kind("h5, graph", make_keras, spoil_graph, lambda folder: convert(folder / "model.h5")),
     Kind("bundle", make_bundle, bytes_of("m-1.index"), lambda folder: convert(folder / "m-1")),
     Kind("bundle, sums right", make_bundle, spoil_bundle, lambda folder: convert(folder / "m-1")),
-    Kind(
-        "zip",
-        make_zip,
-        bytes_of("a.zip"),
-        lambda folder: extract(folder / "a.zip", [File("model.index", size=7000)], folder),
-    ),
+    Kind("zip", make_zip, bytes_of("a.zip"), open_archive),
+    Kind("tar", make_tar, bytes_of("a.zip"), open_archive),
+    Kind("tar, sums right", make_tar, spoil_tar, open_archive),
     Kind("card", make_card, bytes_of("m4.toml"), lambda folder: read_card(folder / "m4.toml").options),
     Kind("record", make_record, bytes_of("models/mine.json"), lambda folder: Cache(folder).record("mine")),
     Kind("sidecar", make_sidecar, bytes_of("x.waveunet.toml"), lambda folder: read_sidecar(folder / "x")),

@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+import torch
+
 from waveunet_cli.errors import WaveUNetError
 
 if __name__ == "__main__":
@@ -55,6 +57,7 @@ class Outcome:
 
 def fuzz(kind: Kind, mutants: int, seed: int, folder: Path, keep: Path | None = None) -> Outcome:
     """Open so many mutants of a kind, each in a folder below `folder`."""
+    torch.set_num_threads(1)  # a process that is forked from one with more waits for them for ever
     outcome = Outcome(kind.name)
     source = folder / "source"
     source.mkdir()

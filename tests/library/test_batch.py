@@ -37,7 +37,7 @@ def test_a_batch_from_python(here):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"overwrite": "x"}, 'overwrite: found \'x\'; expected "always" or "never" or "changed"'),
+        ({"overwrite": "x"}, "overwrite: found 'x'; choose one of always, never, changed"),
         ({"clip": "x"}, 'clip: found \'x\'; expected "rescale" or "clamp" or "none"'),
         ({"jobs": 0}, "jobs: found 0; give a whole number from 1 to 64"),
         ({"jobs": True}, "jobs: found True; give a whole number"),

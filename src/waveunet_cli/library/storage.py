@@ -160,15 +160,15 @@ class Disk:
         is_mine = False
         try:
             for left in reversed(range(MOST_MISSES)):
-                for folder in [folder for folder in reversed(path.parents) if not folder.exists()]:
-                    folder.mkdir(exist_ok=True)
-                    created.append(folder)
                 try:
+                    for folder in [folder for folder in reversed(path.parents) if not folder.exists()]:
+                        folder.mkdir(exist_ok=True)
+                        created.append(folder)
                     keeps_away = locked(held, -1 if wait else 0)
                     break
                 except Timeout:
                     raise BusyError(str(path)) from None
-                except FileNotFoundError:  # whoever held it took the folder away
+                except FileNotFoundError:  # whoever held it takes its folder away
                     if not left:
                         raise
             is_mine = True
