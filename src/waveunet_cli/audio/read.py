@@ -78,8 +78,8 @@ class AudioReader:
             if not bounds.ge <= found <= bounds.le:
                 self.close()
                 raise AudioReadError(
-                    f"{path}: {name}: found {found}; songs have {bounds.ge} to {bounds.le}; export the file again, in a "
-                    "usual form"
+                    f"{path}: {name}: found {found}; songs have {bounds.ge} to {bounds.le}; export it again in a usual "
+                    "form"
                 )
         self._position_frames = 0
 
