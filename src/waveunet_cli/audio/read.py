@@ -67,6 +67,7 @@ class AudioReader:
         with reading_explained(Path(path)):
             self._links = _Links(Path(path), on_event)
         self.info = self._links.info
+        self._position_frames = 0
 
     def __enter__(self) -> Self:
         return self
@@ -85,18 +86,23 @@ class AudioReader:
 
         Raises AudioReadError where the file is damaged, ends early, or a sample is NaN or infinite.
         """
-        position_frames = 0
         while len(block := self._read(block_frames)):  # (frames, channels)
             finite = np.isfinite(block)
             if not finite.all():
-                bad_frame = position_frames + int(np.argmin(finite.all(axis=1)))
+                bad_frame = self._position_frames + int(np.argmin(finite.all(axis=1)))
                 raise AudioReadError(
                     f"{self.info.path}: a sample is NaN or infinite at"
                     f" {bad_frame / self.info.sample_rate_hz:.3f} s (frame {bad_frame});"
                     " repair or export the file again"
                 )
-            position_frames += len(block)
+            self._position_frames += len(block)
             yield block
+
+    def skip(self, frames: int) -> None:
+        """Pass over so many frames, or to the end of the file."""
+        while frames and (passed := len(self._read(min(frames, BLOCK_FRAMES)))):
+            self._position_frames += passed
+            frames -= passed
 
     def _read(self, frames: int) -> NDArray[np.float32]:
         with reading_explained(self.info.path):

@@ -14,6 +14,7 @@ from waveunet_cli.audio.encode import EncoderFailedError, EncoderProcess, Sndfil
 from waveunet_cli.audio.formats import CONTAINERS, OutputFormat
 from waveunet_cli.audio.layout import to_vorbis
 from waveunet_cli.audio.read import probe
+from waveunet_cli.audio.tags import Tags, write_tags
 from waveunet_cli.audio.wav import WavWriter, write_all
 from waveunet_cli.errors import AudioReadError, AudioWriteError
 from waveunet_cli.files import to_disk
@@ -79,10 +80,13 @@ class Encoder:
         expected_frames: int | None,
         sample_rate_hz: int,
         channels: int,
+        tags: Tags | None = None,
     ) -> None:
+        """tags: what the file is to say of itself"""
         self.temporary = temporary
         self._target = target
         self._output = output
+        self._tags = tags
         self._frames = 0
         container = CONTAINERS[output.container]
         self._order = to_vorbis(channels) if container.has_vorbis_order else None
@@ -107,12 +111,18 @@ class Encoder:
         with self._explained():
             self._encoder.write(block if self._order is None else block[:, self._order])
 
-    def finish(self) -> None:
-        """Close the file, wait until it is on the disk, and check that its header counts the frames written."""
+    def finish(self) -> list[str]:
+        """Close the file, wait until it is on the disk, and check that its header counts the frames written.
+
+        Returns what of its tags the format has no place for.
+        """
+        lost: list[str] = []
         with self._explained():
             self._encoder.finish()
             if self._comment:
                 self._put_comment()
+            if self._tags is not None:
+                lost = write_tags(self.temporary, self._output.container, self._tags)
             to_disk(self.temporary)
         try:
             found_frames = probe(self.temporary).frames
@@ -123,6 +133,7 @@ class Encoder:
                 f"{self._target}: {self._frames} frames written, {found_frames or 0} found in the file;"
                 " try again or choose wav"
             )
+        return lost
 
     def _put_comment(self) -> None:
         """In the place of the filler: libsndfile writes comments of certain names only."""

@@ -35,8 +35,8 @@ PROGRESS_SECONDS = 1.0  # at most so often a song
 class JsonVoice:
     """One JSON object a line on standard error; the stems' paths on standard output, as ever."""
 
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
+    def __init__(self, lists_stems: bool) -> None:
+        self._lists_stems = lists_stems
         self._told: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
@@ -48,7 +48,7 @@ class JsonVoice:
         click.echo(as_json(event), err=True)
         if isinstance(event, FileDone):
             self._told.pop(event.path, None)
-            if not (event.skipped or self._quiet):
+            if self._lists_stems and not event.skipped:
                 _print_stems(event)
 
     def close(self) -> None:
@@ -58,8 +58,9 @@ class JsonVoice:
 class HumanVoice:
     """Lines, and one bar: a song's seconds, or for several the songs and the hours of music per hour."""
 
-    def __init__(self, quiet: bool, verbose: bool) -> None:
+    def __init__(self, quiet: bool, verbose: bool, lists_stems: bool) -> None:
         self._quiet = quiet
+        self._lists_stems = lists_stems
         self._verbose = verbose
         self._songs = 0
         self._bar: tqdm | None = None
@@ -149,7 +150,7 @@ class HumanVoice:
             f"{event.path}: {event.seconds:.1f} s in {event.took_seconds:.1f} s, "
             f"{event.speed:.1f} times real time, peak {event.peak:.3f}"
         )
-        if not self._quiet:
+        if self._lists_stems:
             with tqdm.external_write_mode(file=sys.stderr):
                 _print_stems(event)
 

@@ -26,7 +26,8 @@ from waveunet_cli.events import Event, Note, Progress
 from waveunet_cli.library.lanes import Space, StoppedError, Waiting, errno_of, persistently
 from waveunet_cli.library.ledger import Ledger
 from waveunet_cli.library.manifest import Overwrite
-from waveunet_cli.library.song import Separated, Song, Target, separate_song
+from waveunet_cli.library.song import Separated, Song, separate_song
+from waveunet_cli.library.target import Target
 from waveunet_cli.networks.family import Model
 
 if TYPE_CHECKING:
@@ -131,7 +132,6 @@ class Cluster:
         self._order = order
         self._model = ray.put(model)
         self._ledger = ledger
-        self._space = Space(order.target.out)
         self._strict = strict
         self._workers: list[Any] = []
         self._idle: list[Any] = []
@@ -140,6 +140,7 @@ class Cluster:
     def run(self, songs: Sequence[Song]) -> None:
         """Every song once. Whatever interrupts it ends the songs at work cleanly."""
         waiting = Waiting(songs)
+        self._space = Space(self._order.target.folder(songs[0]))
         try:
             while (waiting and self._ledger.stopped is None) or self._at_work:
                 self._grow(len(waiting))

@@ -29,7 +29,7 @@ from waveunet_cli.library.storage import HERE, FileMark, Located
 
 FORMAT = 1
 REMEDY = "choose another --out or --filename, or replace it with --overwrite always"
-Settings = Mapping[str, str | bool | list[str] | None]
+SettingValue = str | bool | float | None | list[str] | dict[str, float]
 Overwrite = Literal["always", "never", "changed"]
 
 
@@ -38,7 +38,7 @@ class Request:
     """What decides the stems of a song besides its samples: the model's hash, and settings that change samples."""
 
     model_sha256: str
-    settings: Settings
+    settings: Mapping[str, SettingValue]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Manifest:
     input_mark: FileMark
     model: str
     model_sha256: str
-    settings: Settings
+    settings: Mapping[str, SettingValue]
     sample_rate_hz: int
     frames: int
     gain: float

@@ -15,7 +15,8 @@ from waveunet_cli.errors import WaveUNetError
 from waveunet_cli.events import FileFailed, OnEvent, Plan, Planned
 from waveunet_cli.files import existing
 from waveunet_cli.library.manifest import Overwrite
-from waveunet_cli.library.song import Song, Target, outputs_of, request_of
+from waveunet_cli.library.song import Song
+from waveunet_cli.library.target import Target
 
 if TYPE_CHECKING:
     from waveunet_cli.separator import Separator
@@ -41,9 +42,10 @@ def plan(
     seconds = 0.0
     for song in songs:
         try:
-            outputs = outputs_of(separator, song, target)
-            why = outputs.why_again(song.file, request_of(separator, target), overwrite, remember=False)
+            outputs = target.outputs(separator, song)
+            why = outputs.why_again(song.file, target.request(separator), overwrite, remember=False)
             info = probe(Path(song.file.path))
+            info = replace(info, frames=target.part(info).frames)
             channels = separator.channels(info.channels)
             output = choose_output(replace(info, channels=channels), target.container, target.subtype)
         except WaveUNetError as error:
@@ -56,8 +58,9 @@ def plan(
             to_do += 1
             unknown += length is None
             seconds += length or 0.0
-            needed_bytes += _stem_bytes(info, channels, output) * len(separator.stems)
+            needed_bytes += _stem_bytes(info, channels, output) * len(target.stems(separator))
     speed = steady_speed(separator) if seconds else 0.0
+    out = target.folder(songs[0])
     planned = Plan(
         songs=len(songs) + len(problems),
         to_do=to_do,
@@ -66,7 +69,7 @@ def plan(
         unknown=unknown,
         seconds=seconds,
         needed_bytes=needed_bytes,
-        free_bytes=shutil.disk_usage(existing(target.out.storage.space(target.out.path))).free,
+        free_bytes=shutil.disk_usage(existing(out.storage.space(out.path))).free,
         estimated_seconds=seconds / speed if speed else 0.0,
         speed=speed,
     )

@@ -3,18 +3,25 @@
 import contextlib
 import hashlib
 import os
+import shutil
+import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BufferedIOBase
 from pathlib import Path, PurePath
+from tempfile import mkdtemp
 from typing import NamedTuple, Protocol, Self
 
 from filelock import Timeout
 
+from waveunet_cli.audio.read import reading_explained
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.files import locked, new_lock, whole_file
+
+STANDARD_INPUT = "-"
 
 
 class BusyError(Exception):
@@ -179,6 +186,21 @@ class Disk:
 DISK: Storage = Disk()
 
 
+class StandardInput(Disk):
+    """What came on standard input: a file that goes with this process. Its name is always the same."""
+
+    def __init__(self) -> None:
+        """Reads all of it."""
+        folder = mkdtemp(prefix="waveunet-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self.path = Path(folder, "stdin")
+        with reading_explained("standard input"), self.path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+
+    def name(self, path: PurePath) -> str:
+        return STANDARD_INPUT if path == self.path else super().name(path)
+
+
 @dataclass(frozen=True)
 class Located:
     """A file or a folder of a storage. `address` is what the user calls it, if that is an address."""
@@ -205,6 +227,11 @@ class Located:
         """Of the file's bytes. Raises OSError."""
         with self.storage.open(self.path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def above(self) -> Self:
+        """The folder in which it lies."""
+        address = None if self.address is None else self.address.rpartition("/")[0]
+        return type(self)(self.path.parent, self.storage, address)
 
     def at(self, path: PurePath) -> Self:
         """The file or folder at a path below this folder."""
@@ -242,8 +269,14 @@ class FileMark:
 
 
 def located(name: str | os.PathLike[str]) -> Located:
-    """What a path or an address names. Raises ConfigError for an address that nothing installed can reach."""
+    """What a path or an address names; of "-", what comes on standard input.
+
+    Raises ConfigError for an address that nothing installed can reach, and AudioReadError.
+    """
     text = os.fspath(name)
+    if text == STANDARD_INPUT:
+        read = StandardInput()
+        return Located(read.path, read, STANDARD_INPUT)
     if "://" not in text:
         return Located(Path(text))
     if find_spec("fsspec") is None:
