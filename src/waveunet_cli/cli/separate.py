@@ -232,6 +232,8 @@ def command(
     if streamed is not None:
         if dry_run or beside or page or picture or len(inputs) != 1 or Path(inputs[0]).is_dir():
             raise click.UsageError("--stdout takes one song, and neither --beside, --page, --picture nor --dry-run.")
+        if not hasattr(sys.stdout, "buffer"):
+            raise click.UsageError("--stdout: standard output takes only text here; leave the option out.")
         if sys.stdout.isatty():
             raise click.UsageError("--stdout: standard output is a terminal; send it to a file or a program.")
         place = context.with_resource(TemporaryDirectory(prefix="waveunet-"))
