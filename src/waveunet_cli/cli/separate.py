@@ -38,6 +38,7 @@ from waveunet_cli.library.batch import RayCluster, plan_songs, separate_songs
 from waveunet_cli.library.names import BESIDE_TEMPLATE, TEMPLATE
 
 if TYPE_CHECKING:
+    from waveunet_cli.networks.spleeter import MaskExtension
     from waveunet_cli.separator import Separator
 
 DEFAULT_JOBS = 2
@@ -130,6 +131,13 @@ DEFAULT_JOBS = 2
 )
 @click.option("--stereo", is_flag=True, help="Write two channels for mono songs, too.")
 @click.option(
+    "--mask-extension",
+    type=click.Choice(["average", "zeros"]),
+    help="For Spleeter models, which hear nothing above 11 kHz: what their stems get of what is there. average is "
+    "their mean share of what is below; zeros is nothing, as in Spleeter itself, and then all of it goes to "
+    "accompaniment or other.  [default: average]",
+)
+@click.option(
     "--overwrite",
     type=click.Choice(["always", "never", "changed"]),
     default="changed",
@@ -200,6 +208,7 @@ def command(
     precision: str,
     segment: float | None,
     stereo: bool,
+    mask_extension: "MaskExtension | None",
     jobs: int,
     strict: bool,
     engine: str,
@@ -274,6 +283,7 @@ def command(
             stems=names,
             two_stems=two_stems,
             stereo=stereo,
+            mask_extension=mask_extension,
             on_event=on_event,
         )
 
