@@ -29,7 +29,12 @@ from waveunet_cli.audio.formats import SUBTYPE_BITS
 from waveunet_cli.errors import AudioWriteError, ConfigError
 
 RATE = 44100
-ALL = [(container, subtype) for container, kind in CONTAINERS.items() for subtype in kind.subtypes]
+ALL = [  # that libsndfile writes and reads; the others are in test_libav_encode.py
+    (container, subtype)
+    for container, kind in CONTAINERS.items()
+    for subtype in kind.subtypes
+    if container not in ("m4a", "opus")
+]
 INTEGERS = [pair for pair in ALL if pair[1].startswith("PCM")]
 
 

@@ -21,6 +21,7 @@ from waveunet_cli.cli.listen import all_done, write_pages
 from waveunet_cli.cli.options import (
     device_option,
     factors,
+    kilobits,
     name_option,
     offline_option,
     precision_option,
@@ -96,6 +97,15 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 @click.option(
     "--subtype",
     help="Sample format of the stems, such as PCM_16, PCM_24 or FLOAT.  [default: the nearest to the input's]",
+)
+@click.option(
+    "--bitrate", "kbits", callback=kilobits, metavar="RATE", help="Bit rate of mp3, m4a (AAC) or opus, such as 192k."
+)
+@click.option(
+    "--quality",
+    type=float,
+    metavar="0..10",
+    help="Quality of ogg or mp3, from 0 (the smallest files) to 10 (the best sound).  [default: 6 for ogg, 8 for mp3]",
 )
 @click.option(
     "--clip",

@@ -151,7 +151,7 @@ def _found(inputs: Iterable[PathOrAddress], target: Target, overwrite: Overwrite
     for name, value, legal in (("overwrite", overwrite, get_args(Overwrite)), ("clip", target.clip, get_args(Clip))):
         if value not in legal:
             raise ConfigError(f"{name}: found {value!r}; choose one of {', '.join(legal)}")
-    require_legal(target.container, target.subtype)
+    require_legal(target.container, target.subtype, target.kbits, target.quality)
     stem_paths(Path(), target.template, "model", "track", ["stem"], target.container)  # refuses a bad template
     given = [located(one) for one in ([inputs] if isinstance(inputs, str | os.PathLike) else inputs)]
     for one in [*given, *([target.out] if target.out else [])]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from waveunet_cli import __version__
-from waveunet_cli.audio import AudioInfo, AudioReader, StemWriter, choose_output
+from waveunet_cli.audio import AudioInfo, AudioReader, StemWriter
 from waveunet_cli.audio.read import reading_explained
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.audio.tags import Tags, read_tags
@@ -123,7 +123,7 @@ def separate_song(
         info = reader.info
         channels = separator.channels(info.channels)
         part = target.part(info)
-        output = choose_output(replace(info, channels=channels), target.container, target.subtype)
+        output = target.output(replace(info, channels=channels))
         with explained(outputs.name):
             _check_space(target.folder(song), replace(info, frames=part.frames), channels, len(outputs.paths))
         with outputs.claim(wait), separator.memory_explained(path):

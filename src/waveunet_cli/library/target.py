@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from waveunet_cli.audio import AudioInfo, Clip
+from waveunet_cli.audio import AudioInfo, Clip, OutputFormat, choose_output
 from waveunet_cli.errors import AudioReadError, ConfigError
 from waveunet_cli.library.manifest import Request, SettingValue, SongOutputs
 from waveunet_cli.library.names import BESIDE_TEMPLATE, TEMPLATE, part_name, stem_paths
@@ -36,6 +36,8 @@ class Settings(TypedDict, total=False):
     start_seconds: float
     end_seconds: float | None
     mix: Mapping[str, float]
+    kbits: int | None
+    quality: float | None
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,13 @@ class Target:
 
     out        the folder; None: the song's own
     filename   the template of a stem's path below that folder, by default TEMPLATE or BESIDE_TEMPLATE
-    container  wav, flac, ogg or mp3
+    container  wav, flac, ogg, mp3, m4a or opus
     subtype    a libsndfile name, by default the nearest to the input's depth
     clip       what happens to stems beyond full scale in integer and lossy formats: rescale (one gain for all),
                clamp or none
     tags       whether the song's tags, its cover, and a comment that names the model go into the stems
     start_seconds, end_seconds   the part of the song that is wanted; its stems are that part of the song's stems
+    kbits, quality   the bit rate in kilobits a second, or the quality from 0 to 10 (best), where a format has it
     mix        stem → factor: beside the stems, write one named mix, their sum with these factors and 1 for the rest
 
     Raises ConfigError for a part or a factor that cannot be.
@@ -76,6 +79,8 @@ class Target:
     start_seconds: float = 0.0
     end_seconds: float | None = None
     mix: Mapping[str, float] = field(default_factory=dict)
+    kbits: int | None = None
+    quality: float | None = None
 
     def __post_init__(self) -> None:
         end = math.inf if self.end_seconds is None else self.end_seconds
@@ -95,6 +100,10 @@ class Target:
     def folder(self, song: "Song") -> Located:
         """The folder below which the stems of a song go."""
         return song.file.above() if self.out is None else self.out
+
+    def output(self, info: AudioInfo) -> OutputFormat:
+        """The format of the stems of a song; raises ConfigError where they cannot have it."""
+        return choose_output(info, self.container, self.subtype, self.kbits, self.quality)
 
     def stems(self, separator: "Separator") -> tuple[str, ...]:
         """The names of the stems that are written. Raises ConfigError for a mix of others."""
@@ -138,6 +147,7 @@ class Target:
         settings: dict[str, SettingValue] = {**separator.settings, "stems": list(separator.stems)}
         settings |= {"container": self.container, "subtype": self.subtype, "clip": self.clip}
         changed = {"tags": self.tags, "start_seconds": self.start_seconds, "end_seconds": self.end_seconds}
+        changed |= {"kbits": self.kbits, "quality": self.quality}
         settings |= {name: value for name, value in changed.items() if value != getattr(Target, name)}
         settings |= {"mix": dict(self.mix)} if self.mix else {}
         return Request(separator.model_sha256, settings)
