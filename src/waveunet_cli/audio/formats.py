@@ -97,6 +97,7 @@ class Container:
     stored_hz: the rate at which it holds sound of every rate; None: that of the sound
     kbits: the bit rates that can be asked for, in kilobits a second; None: it has none
     has_quality: whether a quality can be asked for
+    ending: the end of a file's name, if that is not `extension`; one_file: whether one file holds all stems
     """
 
     extension: str
@@ -112,6 +113,8 @@ class Container:
     stored_hz: int | None = None
     kbits: range | None = None
     has_quality: bool = False
+    ending: str = ""
+    one_file: bool = False
 
     def takes_rate(self, rate_hz: int) -> bool:
         return any(rate_hz in rates if isinstance(rates, range) else rate_hz == rates for rates in self.rates_hz)
@@ -176,6 +179,16 @@ _FORMATS = (
         may_be_empty=False,
         stored_hz=48_000,
         kbits=range(12, 511),
+    ),
+    Container(
+        "stem",
+        ("AAC", "ALAC_16", "ALAC_24"),
+        max_channels=2,
+        rates_hz=(44_100, 48_000),
+        may_be_empty=False,
+        kbits=range(16, 513),
+        ending="stem.mp4",
+        one_file=True,
     ),
 )
 CONTAINERS: Mapping[str, Container] = MappingProxyType({container.extension: container for container in _FORMATS})

@@ -47,7 +47,7 @@ class LibavSource:
     for a packet that cannot be decoded and for a file that is shorter than it says, except for broadcasts.
     """
 
-    def __init__(self, span: Span, why: str, on_event: Callable[[Note], None]) -> None:
+    def __init__(self, span: Span, why: str, on_event: Callable[[Note], None], track: int | None = None) -> None:
         import av  # a tenth of a second, which only those wait who need it
 
         self._span = span
@@ -66,7 +66,7 @@ class LibavSource:
         except self._failures as error:
             raise self._no_audio(why, _reason(error)) from error
         try:
-            stream = self._stream = self._find_stream(why)
+            stream = self._stream = self._find_stream(why, track)
             context = stream.codec_context
             self._codec: str = context.codec.canonical_name
             self._formats = self._container.format.name.split(",")
@@ -110,12 +110,26 @@ class LibavSource:
             " name an audio file, or convert it to WAV or FLAC"
         )
 
-    def _find_stream(self, why: str) -> "AudioStream":
-        for stream in self._container.streams.audio:
-            # a format guessed from the name alone shows as a stream without channels
-            if stream.codec_context is not None and _speakers_of(stream.codec_context.layout)[0]:
-                return stream
-        raise self._no_audio(why, "no stream of a codec that FFmpeg knows")
+    def _find_stream(self, why: str, track: int | None) -> "AudioStream":
+        # a format guessed from the name alone shows as a stream without channels
+        known = [
+            stream
+            for stream in self._container.streams.audio
+            if stream.codec_context is not None and _speakers_of(stream.codec_context.layout)[0]
+        ]
+        if not known:
+            raise self._no_audio(why, "no stream of a codec that FFmpeg knows")
+        if track is not None and not 1 <= track <= len(known):
+            raise AudioReadError(
+                f"{self._span.path}: holds {len(known)} audio tracks, not {track}; choose another --track"
+            )
+        if track is None and len(known) > 1:
+            titles = [stream.metadata.get("title") or stream.metadata.get("handler_name") for stream in known]
+            named = ", ".join(f"{number} {title or 'unnamed'}" for number, title in enumerate(titles, 1))
+            self._on_event(
+                Note(f"{self._span.path}: holds {len(known)} audio tracks ({named}); the first is read, see --track")
+            )
+        return known[0 if track is None else track - 1]
 
     def _count_stated(self) -> int | None:
         """How many frames the file says it holds; None where it only lets guess."""
@@ -173,7 +187,7 @@ class LibavSource:
     def _count_of_itunes(self) -> int | None:
         """How many frames the tag iTunSMPB counts; what comes after them in the last packet is no music."""
         told = self._container.metadata.get("iTunSMPB", "").split()
-        if self._codec != "aac" or len(self._container.streams.audio) > 1 or len(told) < 4:
+        if self._codec != "aac" or len(told) < 4:
             return None
         try:
             count = int(told[3], 16)

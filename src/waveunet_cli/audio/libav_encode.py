@@ -19,6 +19,7 @@ from waveunet_cli.audio.encode import EncoderFailedError
 if TYPE_CHECKING:
     from av import AudioFrame, AudioStream, Packet
 
+COUNT_TAG = "----:com.apple.iTunes:iTunSMPB"
 _CHUNK_FRAMES = 1 << 14
 
 
@@ -143,7 +144,7 @@ class LibavEncoder:
         padding = -(self._stored + (self._priming or 0)) % 1024
         counts = f" 00000000 {self._priming or 0:08X} {padding:08X} {self._stored:016X}" + " 00000000" * 8
         file = MP4(self._path)
-        file["----:com.apple.iTunes:iTunSMPB"] = [MP4FreeForm(counts.encode())]
+        file[COUNT_TAG] = [MP4FreeForm(counts.encode())]
         file.save()
 
     @contextlib.contextmanager

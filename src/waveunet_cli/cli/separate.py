@@ -92,7 +92,7 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
     type=click.Choice(list(CONTAINERS)),
     default="wav",
     show_default=True,
-    help="File format of the stems.",
+    help="File format of the stems. stem is one file of all stems, .stem.mp4, for DJ software.",
 )
 @click.option(
     "--subtype",
@@ -137,6 +137,13 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
     "--picture",
     type=click.Choice(["png", "svg"]),
     help="Draw the song and its stems as spectrograms, as waveunet plot does.",
+)
+@click.option(
+    "--track",
+    "audio_track",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Separate this audio track of a file that holds several, such as .stem.mp4.  [default: the first]",
 )
 @click.option("--stereo", is_flag=True, help="Write two channels for mono songs, too.")
 @click.option(
@@ -251,6 +258,8 @@ def command(
         raise click.UsageError(f"--report {report}: {report.parent} is no folder to write to; make it or name another.")
     if (page or picture) and "://" in out:
         raise click.UsageError("--page and --picture need the stems on this machine; name a folder with --out.")
+    if (page or picture) and settings["container"] == "stem":
+        raise click.UsageError("--page and --picture need stems in files of their own; choose another --format.")
     if picture:
         from waveunet_cli.listen.plot import require_matplotlib
 
