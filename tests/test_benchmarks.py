@@ -58,3 +58,11 @@ def test_song(printed):
     first, *rows = printed("song", "--seconds", "1", "--rounds", "1").splitlines()
     assert first.startswith("tiny, 1 s at 48 kHz, cpu")
     assert [re.sub(r" +[\d.].*", "", row) for row in rows] == ["in all", "resampling", "files alone"]
+
+
+def test_reading(printed, monkeypatch):
+    *rows, last = printed("reading", "--minutes", "0.1", "--rounds", "1", "--files", "300").splitlines()
+    assert [row.split()[1] for row in rows] == [".flac", ".mp3", ".ogg", ".m4a"]
+    figures = r"open \.\w+ +\d+\.\d ms, +\d+\.\d ms of the processor; reading +\d+\.\d\d% of a separation"
+    assert all(re.fullmatch(figures, row) for row in rows)
+    assert re.fullmatch(r"list 300 songs +\d\.\d\d s", last)

@@ -1,20 +1,17 @@
 """Separating songs: the public Separator, for arrays, for streams of blocks, and for files."""
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cached_property
 from math import gcd, lcm
 from pathlib import Path
 from typing import Unpack
 
 import numpy as np
-import torch
 
 from waveunet_cli.devices import choose_placement
-from waveunet_cli.errors import ConfigError, DeviceError
+from waveunet_cli.errors import ConfigError
 from waveunet_cli.events import OnEvent
 from waveunet_cli.hub import load_model
 from waveunet_cli.library.find import require_distinct
@@ -25,14 +22,13 @@ from waveunet_cli.library.storage import Located
 from waveunet_cli.library.target import Settings, Target
 from waveunet_cli.networks.family import Config, Model
 from waveunet_cli.networks.geometry import MASK_HOP_FRAMES
-from waveunet_cli.streaming.channels import ChannelLayout
+from waveunet_cli.streaming.channels import ChannelLayout, require_mixture
 from waveunet_cli.streaming.engine import new_engine
 from waveunet_cli.streaming.song import BLOCK_FRAMES, Audio, Engine, SongStream, open_stream
 from waveunet_cli.streaming.stems import StemSelection
 
 MAX_SEGMENT_SECONDS = 600
 EDGE_FRAMES = 8192  # more than resampling, masks and treble add to what a network reaches, at the model's rate
-MAX_CHANNELS = 64  # of an array; more are frames in the wrong place
 
 
 class Separator:
@@ -41,11 +37,14 @@ class Separator:
     model            a model's name, the path of a checkpoint, a loaded Model, or a configuration (random weights)
     device           auto, cpu, cuda[:N] or mps
     precision        auto, float32, bfloat16 or float16, for the convolutions
-    segment_seconds  how much is computed at once; less needs less memory (default: 1.5 s on a CPU, 8 s on a GPU)
+    segment_seconds  how much is computed at once; less needs less memory (default: 3 s, 8 s on a GPU)
     stems            the stems to return, by default all the model has
     two_stems        instead: this stem and no_<stem>, the mixture minus it
     stereo           return two channels also for a mono mixture
     on_event         called with a Note when memory runs short, and the network goes on with less
+
+    Start processes that separate, too, with multiprocessing.get_context("spawn"): one that is forked after torch has
+    computed something waits for ever when it computes.
 
     Raises ModelNotFoundError, CheckpointError, DeviceError, and ConfigError for stems the model lacks.
     """
@@ -94,7 +93,7 @@ class Separator:
         """
         mixture = np.asarray(mixture)
         columns = mixture[:, None] if mixture.ndim == 1 else mixture
-        _require_audio(columns, "(frames, channels) or (frames,)")
+        require_mixture(columns, "(frames, channels) or (frames,)")
         frames, channels = columns.shape[0], self.channels(columns.shape[1])
         stems = {stem: np.empty((frames, channels), np.float32) for stem in self.stems}
         blocks = (columns[start : start + BLOCK_FRAMES] for start in range(0, max(1, frames), BLOCK_FRAMES))
@@ -116,7 +115,7 @@ class Separator:
         song: SongStream | None = None
         channels = 0
         for block in blocks:
-            _require_audio(block)
+            require_mixture(block)
             if song is None:
                 channels = block.shape[1]
                 song = self.song(sample_rate, channels)
@@ -185,51 +184,11 @@ class Separator:
         """How many channels the stems of a file have."""
         return ChannelLayout(file_channels, self.model.config.channels, self._stereo).out
 
-    @cached_property
-    def model_sha256(self) -> str:
-        """Hash of the model's configuration and weights."""
-        config = self.model.config
-        stated = ", ".join(f"{name}={value!r}" for name, value in vars(config).items())
-        digest = hashlib.sha256(f"{type(config).__name__}({stated})".encode())
-        for name, weight in sorted(self.model.network.state_dict().items()):
-            digest.update(f"{name} {tuple(weight.shape)}".encode())
-            digest.update(weight.detach().float().cpu().contiguous().numpy())
-        return digest.hexdigest()
-
     def compute(self, function: Callable[..., dict[str, Audio]], *arguments: Audio) -> dict[str, Audio]:
         """Call a stream's function in the one thread that computes, after those before it."""
         return self._networks.submit(function, *arguments).result()
-
-    @contextmanager
-    def memory_explained(self, path: Path) -> Iterator[None]:
-        """Turn memory that ran out into one line about the song."""
-        try:
-            yield
-        except (MemoryError, RuntimeError) as error:  # on a CPU, torch raises a RuntimeError
-            out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
-            if not out_of_memory:
-                raise
-            raise DeviceError(
-                f"{path}: not enough memory on {self.placement.device}; try a smaller --segment"
-            ) from error
 
     @cached_property
     def _engine(self) -> Engine:
         """Made for the first song: all songs may be skipped."""
         return new_engine(self.model, self.placement, self._segment_seconds, self._on_event)
-
-
-def _require_audio(block: Audio, shape: str = "(frames, channels)") -> None:
-    """Raise ConfigError unless these are finite floats (frames, channels); `shape` is what was asked for, in words."""
-    block = np.asarray(block)
-    if block.ndim != 2 or not 1 <= block.shape[1] <= MAX_CHANNELS:
-        raise ConfigError(
-            f"a mixture has 1 to {MAX_CHANNELS} channels and is {shape}, found {block.shape}; "
-            "transpose it if its channels come first"
-        )
-    if not np.issubdtype(block.dtype, np.floating):
-        raise ConfigError(
-            f"a mixture's samples are floats within ±1, found {block.dtype}; divide them by their full scale"
-        )
-    if not np.isfinite(block).all():
-        raise ConfigError("the mixture holds NaN or infinite samples; repair it first")

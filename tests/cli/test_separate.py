@@ -103,11 +103,17 @@ def test_the_embedded_model_separates_by_default(waveunet, here):
 def test_folders_are_searched_through_and_through(run, here):
     for name in ("one.wav", "cd/TWO.WAV", "cd/three.FLAC", "cd/deep/four.AIFF", ".hidden/no.wav", "._one.wav"):
         write(here / "music" / name)
-    (here / "music" / "cover.jpg").touch()
+    for name in ("cover.jpg", "cd/BACK.JPG", "cd/notes", ".hidden/x.jpg"):
+        (here / "music" / name).touch()
+    left_out = (
+        "not taken for songs because of their extensions: 2 .jpg, 1 without one; name such a file itself to have it "
+        "separated\n"
+    )
     expected = stems_of("cd/TWO", "cd/deep/four", "cd/three", "one", out="music/separated")
     for _ in range(2):  # the second time, its own output lies in the folder
         ran = run("music", "-o", "music/separated", "--overwrite", "always")
-        assert (ran.code, ran.out.splitlines(), ran.err) == (0, expected, "")
+        assert (ran.code, ran.out.splitlines(), ran.err) == (0, expected, left_out)
+    assert run("music", "-o", "music/separated", "--overwrite", "always", "-q").err == ""
 
 
 def test_every_format_libsndfile_reads(run, here):
@@ -491,7 +497,10 @@ def test_permissions(run, here):
         (["secret.wav"], "secret.wav: may not be read; check the permissions"),
         (["song.wav", "-o", "closed"], "may not be written; check the folder's permissions"),
         (["song.wav", "-o", "private/deeper"], "may not be written; check the folder's permissions"),
-        (["private/song.wav"], "private/song.wav: no such file or folder"),
+        (
+            ["private/song.wav"],
+            "private/song.wav: cannot be looked for (Permission denied); check the permissions of the folders above",
+        ),
         (["private"], "private: cannot be searched (Permission denied)"),
     ):
         with ordinary_user():

@@ -16,7 +16,8 @@ from click.core import ParameterSource
 
 from waveunet_cli.audio import CONTAINERS
 from waveunet_cli.audio.sinks import explained
-from waveunet_cli.cli import EXIT_FAILED
+from waveunet_cli.cli import EXIT_FAILED, loading_torch
+from waveunet_cli.cli.interrupts import INTERRUPTS, interrupts
 from waveunet_cli.cli.listen import all_done, write_pages
 from waveunet_cli.cli.options import (
     device_option,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from waveunet_cli.separator import Separator
 
 DEFAULT_JOBS = 2
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command()
@@ -238,9 +238,8 @@ def command(
     interrupted, give it again: it separates what is missing. Exit codes: 0, every song is done; 1, some songs failed
     and are named at the end; 2, the command or an option is wrong; 130, it was interrupted.
     """
-    before = {number: signal.signal(number, _interrupt) for number in INTERRUPTS}
     context = click.get_current_context()
-    context.call_on_close(lambda: [signal.signal(*item) for item in before.items()])
+    context.with_resource(interrupts(_interrupt))
     if stems is not None and two_stems is not None:
         raise click.UsageError("--stems and --two-stems exclude each other; give one of them.")
     if beside and context.get_parameter_source("out") is ParameterSource.COMMANDLINE:
@@ -278,7 +277,8 @@ def command(
         voice(event)
 
     def separator() -> "Separator":
-        from waveunet_cli.separator import Separator  # imports torch
+        with loading_torch():
+            from waveunet_cli.separator import Separator
 
         model = load_model(name, registry=registry, offline=offline, on_event=on_event, progress=not quiet)
         names = None if stems is None else [stem.strip() for stem in stems.split(",")]

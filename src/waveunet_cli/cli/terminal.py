@@ -1,5 +1,8 @@
 """Text on the terminal. Results go to stdout, all else to stderr."""
 
+import os
+import sys
+
 import click
 
 from waveunet_cli.text import plain
@@ -13,3 +16,8 @@ def say(text: str, *, err: bool = False) -> None:
 def say_failed(error: Exception) -> None:
     """Print why something failed, on one line of stderr."""
     say(f"Error: {error}".replace("\n", "?"), err=True)
+
+
+def say_path(line: str) -> None:
+    """Print a line that holds a path: bytes as they are, since a path need not be text in the terminal's encoding."""
+    click.echo(os.fsencode(line) if hasattr(sys.stdout, "buffer") else line)

@@ -8,6 +8,7 @@ from math import log10
 import click
 from tqdm import tqdm
 
+from waveunet_cli.cli.terminal import say_path
 from waveunet_cli.events import (
     INTERRUPTED,
     BatchStart,
@@ -27,6 +28,7 @@ SONG_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{
 SONG_BAR_WITHOUT_TOTAL = "{desc}: {n:.0f} s [{elapsed}{postfix}]"  # tqdm cannot fill in the other one then
 BATCH_BAR = "{percentage:3.0f}%|{bar:20}| {n:.1f}/{total:.0f} songs [{elapsed}<{remaining}{postfix}] {desc}"
 LISTED = 20  # songs that remain, of those that do
+LISTED_KINDS = 6
 PROGRESS_SECONDS = 1.0  # at most so often a song
 
 
@@ -84,9 +86,10 @@ class HumanVoice:
                 self._sum_up(event)
             case Planned():
                 length = "unknown length" if event.seconds is None else f"{event.seconds:.1f} s"
-                click.echo(os.fsencode(f"{event.path}: {event.why or 'stems are there'}, {length}"))
+                say_path(f"{event.path}: {event.why or 'stems are there'}, {length}")
             case Plan():
                 click.echo(_described(event))
+                self._name_left_out(event)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -153,6 +156,7 @@ class HumanVoice:
 
     def _sum_up(self, event: Summary) -> None:
         self.close()
+        self._name_left_out(event)
         if event.skipped and event.songs > 1:
             self._note(
                 f"{event.skipped} of {event.songs} songs skipped, their stems are there; "
@@ -172,6 +176,16 @@ class HumanVoice:
             self._detail(
                 f"{event.done} songs done, {event.skipped} skipped, {len(event.failed)} failed: {event.speed:.1f} "
                 f"hours of music per hour, {event.seconds / 3600:.2f} in {event.took_seconds / 3600:.2f}"
+            )
+
+    def _name_left_out(self, event: Summary | Plan) -> None:
+        if event.left_out:
+            kinds = sorted(event.left_out.items(), key=lambda kind: (-kind[1], kind[0]))
+            texts = [f"{count} {extension or 'without one'}" for extension, count in kinds[:LISTED_KINDS]]
+            more = ", …" if len(kinds) > LISTED_KINDS else ""
+            self._note(
+                f"not taken for songs because of their extensions: {', '.join(texts)}{more}; name such a file itself "
+                "to have it separated"
             )
 
     def _note(self, text: str) -> None:
@@ -205,12 +219,12 @@ def _size(size: float) -> str:
 
 def _print_stems(event: FileDone) -> None:
     for path in event.stems.values():
-        click.echo(os.fsencode(path))  # a name need not be text in the terminal's encoding
+        say_path(path)
 
 
 def _shape() -> dict[str, int]:
     # A terminal that claims to have no columns and rows, as some pseudo-terminals do, would be shown no bar.
     try:
         return {} if os.get_terminal_size(sys.stderr.fileno()).columns else {"ncols": 100, "nrows": 24}
-    except OSError:  # no terminal at all
+    except (OSError, AttributeError):  # no terminal at all, or no file at all
         return {}

@@ -1,7 +1,7 @@
 """Many songs at once, as the command `separate` does them: find them, name their stems, separate what is not done."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,7 +73,7 @@ def separate_songs(
     target = Target(None if out is None else located(out), **settings)
     batch = _found(inputs, target, overwrite, disks_only=cluster is not None)
     if not batch.songs:
-        return Ledger([], batch.problems, on_event).summary()
+        return batch.ledger(on_event).summary()
     made = batch.checked(separator)
     on_event(
         BatchStart(
@@ -87,7 +87,7 @@ def separate_songs(
             out="" if target.out is None else target.out.name,
         )
     )
-    ledger = Ledger(batch.songs, batch.problems, on_event, strict)
+    ledger = batch.ledger(on_event, strict)
 
     def separate(song: Song, on_event: OnEvent) -> Separated:
         return separate_song(made, song, target, overwrite=overwrite, wait=False, on_event=on_event)
@@ -123,8 +123,9 @@ def plan_songs(
     target = Target(None if out is None else located(out), **settings)
     batch = _found(inputs, target, overwrite, disks_only=True)
     if not batch.songs:
-        return Ledger([], batch.problems, on_event).summary()
-    return plan(batch.songs, batch.problems, batch.checked(separator), target, overwrite, on_event)
+        return batch.ledger(on_event).summary()
+    separator = batch.checked(separator)
+    return plan(batch.songs, batch.problems, batch.left_out, separator, target, overwrite, on_event)
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,10 @@ class _Batch:
     target: Target
     songs: Sequence[Song]
     problems: Sequence[FileFailed]
+    left_out: Mapping[str, int]
+
+    def ledger(self, on_event: OnEvent, strict: bool = False) -> Ledger:
+        return Ledger(self.songs, self.problems, on_event, strict, self.left_out)
 
     def checked(self, separator: "Separator | Callable[[], Separator]") -> "Separator":
         """The separator, made if need be. Raises ConfigError if its stems would replace songs, or each other."""
@@ -151,6 +156,8 @@ def _found(inputs: Iterable[PathOrAddress], target: Target, overwrite: Overwrite
     for name, value, legal in (("overwrite", overwrite, get_args(Overwrite)), ("clip", target.clip, get_args(Clip))):
         if value not in legal:
             raise ConfigError(f"{name}: found {value!r}; choose one of {', '.join(legal)}")
+    if target.out is not None and target.out.name.startswith(("http://", "https://")):
+        raise ConfigError(f"{target.out.name}: stems cannot be written to a page of the web; choose another --out")
     require_legal(target.container, target.subtype, target.kbits, target.quality)
     stem_paths(Path(), target.template, "model", "track", ["stem"], target.container)  # refuses a bad template
     given = [located(one) for one in ([inputs] if isinstance(inputs, str | os.PathLike) else inputs)]
@@ -161,6 +168,6 @@ def _found(inputs: Iterable[PathOrAddress], target: Target, overwrite: Overwrite
             raise ConfigError(
                 f"{one.name}: --dry-run and --engine ray know only files and folders of this machine; name one of these"
             )
-    songs, problems = find_songs(given, target.out)
-    failed = [FileFailed(None, None, type(problem).__name__, str(problem)) for problem in problems]
-    return _Batch(given, target, songs, failed)
+    found = find_songs(given, target.out)
+    failed = [FileFailed(None, None, type(problem).__name__, str(problem)) for problem in found.problems]
+    return _Batch(given, target, found.songs, failed, found.left_out)

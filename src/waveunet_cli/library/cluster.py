@@ -125,7 +125,8 @@ class Cluster:
             raise DeviceError(
                 f"no Ray cluster at {address or 'this machine'} ({error}); start one with 'ray start'"
             ) from error
-        signal.signal(signal.SIGTERM, handler)  # Ray has put its own
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray has put its own
         on_gpus = order.options["device"] != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1
         self._needs = {"GPU": 1} if on_gpus else {"CPU": order.cores}
         self._order = order

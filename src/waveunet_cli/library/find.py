@@ -1,7 +1,9 @@
 """Which files are songs."""
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import PurePath
 
 from waveunet_cli.audio import AUDIO_EXTENSIONS
@@ -15,8 +17,20 @@ from waveunet_cli.text import one_line
 _MANIFEST = re.compile(r"\.waveunet-[0-9a-f]{12}\.json")
 
 
-def find_songs(inputs: Iterable[Located], out: Located | None) -> tuple[list[Song], list[AudioReadError]]:
-    """Every song of the files and folders given, sorted by track, and what is wrong with some of the inputs.
+@dataclass(frozen=True)
+class Found:
+    """The songs, sorted by track; what is wrong with some of the inputs; and how many files in folders were no songs.
+
+    The files that were left out are counted by their extension: lower case, with its dot, or empty.
+    """
+
+    songs: list[Song]
+    problems: list[AudioReadError]
+    left_out: Mapping[str, int]
+
+
+def find_songs(inputs: Iterable[Located], out: Located | None) -> Found:
+    """Every song of the files and folders given.
 
     Without `out` the stems go beside the songs, and only songs of one folder need tracks that differ.
 
@@ -27,10 +41,13 @@ def find_songs(inputs: Iterable[Located], out: Located | None) -> tuple[list[Son
     roots: dict[Located, PurePath | None] = {}  # file: the outermost folder it was found in, None if only named itself
     sizes: dict[Located, int | None] = {}
     problems: list[AudioReadError] = []
+    others: set[Located] = set()
     for given in sorted(set(inputs), key=lambda file: (len(file.path.parts), *_order(file)), reverse=True):
+        doing = "looked for"
         try:
             if given.storage.is_folder(given.path):
-                found = _songs_in(given, out, problems)
+                doing = "listed"
+                found = _songs_in(given, out, problems, others)
                 sizes |= found
                 roots |= dict.fromkeys(found, given.path)
             elif given.storage.is_there(given.path):
@@ -38,7 +55,8 @@ def find_songs(inputs: Iterable[Located], out: Located | None) -> tuple[list[Son
             else:
                 problems.append(AudioReadError(f"{given.name}: no such file or folder; check the {_kind(given)}"))
         except OSError as error:
-            reason = f"cannot be listed ({one_line(error)}); check the {_kind(given)}"
+            where = "permissions of the folders above" if isinstance(error, PermissionError) else _kind(given)
+            reason = f"cannot be {doing} ({error.strerror or one_line(error)}); check the {where}"
             problems.append(AudioReadError(f"{given.name}: {reason}"))
     chosen: dict[str, Located] = {}  # the same file by two names is one song, by the first of them
     for file in sorted(roots, key=_order):
@@ -51,7 +69,8 @@ def find_songs(inputs: Iterable[Located], out: Located | None) -> tuple[list[Son
         folders = [None if out is None else roots[file] for file in files]
         tracks = distinct_tracks([file.path for file in files], folders)
         songs += [Song(file, track, sizes.get(file)) for file, track in zip(files, tracks, strict=True)]
-    return sorted(songs, key=lambda song: (song.track, song.name)), problems
+    left_out = Counter(file.path.suffix.lower() for file in others - roots.keys())
+    return Found(sorted(songs, key=lambda song: (song.track, song.name)), problems, left_out)
 
 
 def require_distinct(songs: Iterable[Song], outputs: Iterable[SongOutputs]) -> None:
@@ -102,8 +121,10 @@ def _is_below(identity: str, folder: str) -> bool:
     return PurePath(folder) in PurePath(identity).parents
 
 
-def _songs_in(folder: Located, out: Located | None, problems: list[AudioReadError]) -> dict[Located, int | None]:
-    """The songs of a folder and its subfolders, with their sizes in bytes where known."""
+def _songs_in(
+    folder: Located, out: Located | None, problems: list[AudioReadError], others: set[Located]
+) -> dict[Located, int | None]:
+    """The songs of a folder and its subfolders, with their sizes in bytes where known; other files go to `others`."""
     storage, own = folder.storage, None if out is None else out.identity
     if folder.identity == own:
         problems.append(AudioReadError(f"{folder.name}: is the output folder; choose another --out"))
@@ -124,8 +145,11 @@ def _songs_in(folder: Located, out: Located | None, problems: list[AudioReadErro
         if not manifests or own is None or not _is_below(storage.identity(listing.folder), own):
             for name in manifests:
                 stems |= _stems_of(folder.at(listing.folder / name))
-            songs = filter(is_song, listing.sizes)
-            found |= {folder.at(listing.folder / name): listing.sizes[name] for name in songs}
+            for name, size in listing.sizes.items():
+                if is_song(name):
+                    found[folder.at(listing.folder / name)] = size
+                elif not name.startswith("."):
+                    others.add(folder.at(listing.folder / name))
     names = {file.path.name for file in found} if stems else set()
     found = {file: size for file, size in found.items() if not stems or stems.get(file.identity) not in names}
     if not found and len(problems) == before:

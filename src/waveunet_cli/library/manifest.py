@@ -76,6 +76,14 @@ def manifest_text(manifest: Manifest) -> str:
     return json.dumps(asdict(manifest), indent=1) + "\n"
 
 
+def _can_be_seen(file: Located) -> bool:
+    try:
+        file.glance()
+    except OSError:
+        return False
+    return True
+
+
 def _require_same_song(manifest: Manifest, source: Located, stem: str) -> None:
     """Raise AudioWriteError if a stem is another song's: of another name, with other bytes."""
     if manifest.input == source.storage.name(source.path):
@@ -143,7 +151,7 @@ class SongOutputs:
             input_mark = manifest.input_mark.seen_again(source)
             found = {stem: manifest.stems[stem].seen_again(self._located(stem)) for stem in self.paths}
         except (OSError, KeyError):
-            return "stems missing" if source.storage.is_there(source.path) else "input missing"
+            return "stems missing" if _can_be_seen(source) else "input missing"
         if input_mark is None:
             return "input changed"
         marks = {stem: mark for stem, mark in found.items() if mark is not None}
@@ -228,8 +236,10 @@ class SongOutputs:
             return self.storage.is_there(self.lock)
 
     @contextlib.contextmanager
-    def claim(self, wait: bool = True) -> Iterator[None]:
+    def claim(self, wait: bool = True) -> Iterator[bool]:
         """Hold the song's lock; what a killed process left unfinished is removed first.
+
+        Gives False if the disk has no locks, so that another process may be at work on the same song.
 
         Raises BusyError if another process holds it and `wait` is false, AudioWriteError if the folder cannot be
         written.
@@ -237,10 +247,10 @@ class SongOutputs:
         with contextlib.ExitStack() as stack:
             with explained(self.name):
                 abandoned = self.was_abandoned
-                stack.enter_context(self.storage.claimed(self.lock, wait))
+                keeps_away = stack.enter_context(self.storage.claimed(self.lock, wait))
                 if abandoned:
                     self._remove_parts()
-            yield
+            yield keeps_away
 
     def _remove_parts(self) -> None:
         for folder in {path.parent for path in self.paths.values()}:

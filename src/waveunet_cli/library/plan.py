@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ TRIAL_SECONDS = 10
 def plan(
     songs: Sequence[Song],
     problems: Sequence[FileFailed],
+    left_out: Mapping[str, int],
     separator: "Separator",
     target: Target,
     overwrite: Overwrite,
@@ -64,6 +65,7 @@ def plan(
         songs=len(songs) + len(problems),
         to_do=to_do,
         failed=tuple(failed),
+        left_out=dict(left_out),
         unknown=unknown,
         seconds=seconds,
         needed_bytes=needed_bytes,

@@ -2,8 +2,9 @@
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +18,8 @@ from waveunet_cli.audio.read import reading_explained
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.audio.stems_file import StemsFileWriter
 from waveunet_cli.audio.tags import Tags, read_tags
-from waveunet_cli.errors import AudioReadError, AudioWriteError
-from waveunet_cli.events import Note, OnEvent, Progress
+from waveunet_cli.errors import AudioReadError, AudioWriteError, DeviceError
+from waveunet_cli.events import GeneralNote, Note, OnEvent, Progress
 from waveunet_cli.files import existing
 from waveunet_cli.library.manifest import Overwrite
 from waveunet_cli.library.storage import FileMark, Glance, Located
@@ -110,7 +111,7 @@ def separate_song(
     def tags_of(path: Path, start_frames: int) -> dict[str, Tags]:
         if not target.tags:
             return {}
-        comment = f"separated by waveunet {__version__} with {separator.model.name} ({separator.model_sha256[:12]})"
+        comment = f"separated by waveunet {__version__} with {separator.model.name} ({separator.model.sha256[:12]})"
         tags, title = read_tags(path), song.file.path.stem
         return {stem: tags.of_stem(stem, title, comment, start_frames) for stem in outputs.paths}
 
@@ -127,7 +128,10 @@ def separate_song(
         target.output(replace(info, channels=channels))  # refuses what cannot be, before anything is done
         with explained(outputs.name):
             _check_space(target.folder(song), replace(info, frames=part.frames), channels, len(outputs.paths))
-        with outputs.claim(wait), separator.memory_explained(path):
+        with outputs.claim(wait) as keeps_away, _memory_explained(separator, path):
+            if not keeps_away:
+                text = f"{target.folder(song).name}: this drive has no locks; let only one batch at a time write there"
+                on_event(GeneralNote(text))
             if is_done():  # by now, by another process
                 return replace(done, skipped=True)
             rate_hz = info.sample_rate_hz
@@ -225,3 +229,17 @@ def _check_space(out: Located, info: AudioInfo, channels: int, stems: int) -> No
             f"{out.name}: {needed / 1e6:.1f} MB needed for the stems of {info.path}, {usage.free / 1e6:.1f} MB free; "
             "free some space or choose another --out"
         )
+
+
+@contextmanager
+def _memory_explained(separator: "Separator", path: Path) -> Iterator[None]:
+    """Turn memory that ran out into a DeviceError about the song."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch raises a RuntimeError, or one kind of it
+        kind = type(error).__name__
+        if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "allocate memory" in str(error):
+            raise DeviceError(
+                f"{path}: not enough memory on {separator.placement.device}; try a smaller --segment"
+            ) from error
+        raise

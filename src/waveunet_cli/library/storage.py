@@ -15,11 +15,11 @@ from pathlib import Path, PurePath
 from tempfile import mkdtemp
 from typing import NamedTuple, Protocol, Self
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from waveunet_cli.audio.read import reading_explained
 from waveunet_cli.errors import ConfigError
-from waveunet_cli.files import whole_file
+from waveunet_cli.files import locked, new_lock, whole_file
 
 STANDARD_INPUT = "-"
 
@@ -77,10 +77,11 @@ class Storage(Protocol):
     def as_file(self, path: PurePath) -> AbstractContextManager[Path]:
         """The file as a path of this machine, to read from. May raise AudioReadError."""
 
-    def claimed(self, lock: PurePath, wait: bool) -> AbstractContextManager[None]:
+    def claimed(self, lock: PurePath, wait: bool) -> AbstractContextManager[bool]:
         """Hold a lock, whose file is left behind only if stems may be there without a manifest.
 
         Raises BusyError if another process holds it and `wait` is false. A storage without locks keeps nobody away.
+        Gives False where that comes as a surprise: on a disk.
         """
 
     def landing(self, paths: Mapping[str, PurePath], lock: PurePath) -> AbstractContextManager[Mapping[str, Path]]:
@@ -106,7 +107,11 @@ class Disk:
         return os.path.isdir(path)  # noqa: PTH112 - Path's own test raises where a folder above may not be entered
 
     def is_there(self, path: PurePath) -> bool:
-        return os.path.lexists(path)
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no name of a file
+            return False
+        return True
 
     def glance(self, path: PurePath) -> Glance:
         status = Path(path).stat()
@@ -141,24 +146,31 @@ class Disk:
         yield Path(path)
 
     @contextmanager
-    def claimed(self, lock: PurePath, wait: bool) -> Iterator[None]:
+    def claimed(self, lock: PurePath, wait: bool) -> Iterator[bool]:
         """Makes the folder of the lock; takes it away again if it is empty at the end."""
         created: list[Path] = []
         path = Path(lock)
-        held = FileLock(path)
+        held = new_lock(path)
+        is_mine = False
         try:
             for folder in [folder for folder in reversed(path.parents) if not folder.exists()]:
                 folder.mkdir(exist_ok=True)
                 created.append(folder)
             try:
-                held.acquire(timeout=-1 if wait else 0)
+                keeps_away = locked(held, -1 if wait else 0)
             except Timeout:
                 raise BusyError(str(path)) from None
-            yield
+            is_mine = True
+            yield keeps_away
         finally:
-            if held.is_locked:
-                path.unlink(missing_ok=True)  # while it is held: whoever waits for it sees that, and tries anew
-                held.release()
+            if is_mine:
+                try:
+                    path.unlink(missing_ok=True)  # while it is held: whoever waits for it sees that, and tries anew
+                except PermissionError:  # Windows deletes no file that is held, by us or by whoever takes it now
+                    held.release()
+                    with contextlib.suppress(OSError):
+                        path.unlink(missing_ok=True)
+            held.release()
             for folder in reversed(created):
                 with contextlib.suppress(OSError):  # it is not empty
                     folder.rmdir()

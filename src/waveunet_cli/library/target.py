@@ -189,4 +189,4 @@ class Target:
         changed |= {"kbits": self.kbits, "quality": self.quality, "audio_track": self.audio_track}
         settings |= {name: value for name, value in changed.items() if value != getattr(Target, name)}
         settings |= {"mix": dict(self.mix)} if self.mix else {}
-        return Request(separator.model_sha256, settings)
+        return Request(separator.model.sha256, settings)

@@ -28,6 +28,7 @@ from waveunet_cli.networks.keras_port import KerasPortConfig
 from waveunet_cli.networks.spectrogram_u_net import U7
 from waveunet_cli.networks.wave_u_net.config import VARIANTS
 from waveunet_cli.tables import from_table, partial, toml_in
+from waveunet_cli.training.optimizer import Name
 
 ARCHITECTURES: dict[str, Config] = {
     **VARIANTS,
@@ -119,6 +120,7 @@ class Schedule:
     steps, minutes  length of a budget: one of them. Only steps make a run that can be repeated exactly
     warmup_steps    of a budget: steps over which the learning rate rises
     average         weight of the past in the moving average of the weights, 0 for none
+    optimizer       "adam", or "muon": its steps take some time of their own, but a network learns more from each
     betas           of Adam: weights of the past in the means of gradients and of their squares
     clip_norm       greatest norm of all gradients together; longer ones are shortened to it. 0 for no limit
     clip_factor     the same limit as a multiple of the running mean of these norms. 0 for no limit
@@ -134,6 +136,7 @@ class Schedule:
     warmup_steps: int = 0
     average: float = 0.0
     weight_decay: float = 0.0
+    optimizer: Name = "adam"
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float = 0.0
     clip_factor: float = 0.0
