@@ -17,7 +17,7 @@ import soundfile
 
 from small_models import TINY, network_of
 from waveunet_cli.errors import AudioReadError, AudioWriteError
-from waveunet_cli.listen import find_stems, inline_page, page, write_page
+from waveunet_cli.listen import find_stems, inline_page, write_page
 from waveunet_cli.listen.overview import Peaks, Spectrogram
 from waveunet_cli.listen.picture import png
 from waveunet_cli.listen.stemset import Tracks
@@ -334,7 +334,7 @@ def test_a_sine_is_where_and_as_loud_as_it_is(frequency_hz):
 def test_a_long_song_is_not_put_into_a_notebook(folder, monkeypatch):
     (found,) = find_stems(folder, folder)
     assert inline_page(found).startswith("<iframe")
-    monkeypatch.setattr(page, "MAX_INLINE_SECONDS", 1.9)
+    monkeypatch.setattr("waveunet_cli.listen.page.MAX_INLINE_SECONDS", 1.9)
     assert inline_page(found) == f"<p>song, 0:01: <code>waveunet listen {folder}</code> writes its page.</p>"
 
 

@@ -41,7 +41,7 @@ CHUNK_SECONDS = 4
 PEAKS = 1500
 MAX_COLUMNS, BANDS = 700, 64
 ALL_COLUMNS = 3500  # of all tracks together, so that the page stays small
-MAX_INLINE_SECONDS = 1200  # of all stems together; a second takes about 0.13 MB
+MAX_INLINE_SECONDS = 600  # of all stems together; a second takes about 0.13 MB
 SAME = 1e-3  # how far the mixture may be from the sum of the stems to be played as that sum
 SCRIPTS = ("wavesurfer.js", "regions.js", "transport.js", "page.js")
 _OURS = re.compile(r"\d{5}\.js")  # what this module writes into the folder of chunks
@@ -98,17 +98,15 @@ def write_page(stems: StemSet, on_event: Callable[[Note], None] = lambda note: N
 
 
 def inline_page(stems: StemSet) -> str:
-    """The page of a song with its sound in it, for a notebook, as an element of HTML; a text if that would be too large.
+    """The page of a song with its sound in it, as an element of HTML for a notebook; a text if it would be too large.
 
     Raises AudioReadError where `Tracks` does.
     """
     with Tracks(stems) as tracks, TemporaryDirectory(prefix="waveunet-") as folder:
         seconds = tracks.frames / tracks.sample_rate_hz
         if seconds * len(stems.stems) > MAX_INLINE_SECONDS:
-            there = _text(str(stems.folder))
-            return (
-                f"<p>{_text(stems.title)}, {_clock(seconds)}: <code>waveunet listen {there}</code> writes its page.</p>"
-            )
+            title, stem_folder = _text(stems.title), _text(str(stems.folder))
+            return f"<p>{title}, {_clock(seconds)}: <code>waveunet listen {stem_folder}</code> writes its page.</p>"
         overviews = _write_chunks(tracks, Path(folder))
         chunks = [
             re.sub(r"^waveunetChunk\(\d+,|\);\n$", "", path.read_text(encoding="ascii"))
@@ -236,8 +234,7 @@ def _song_page(
         rows="\n".join(rows),
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
         chunks="\n".join(
-            f'<script type="application/json" id="chunk-{number}">{chunk}</script>'
-            for number, chunk in enumerate(chunks)
+            f'<script type="application/json" id="chunk-{number}">{text}</script>' for number, text in enumerate(chunks)
         ),
         scripts="\n".join(f"<script>{_resource(name)}</script>" for name in SCRIPTS),
     )
