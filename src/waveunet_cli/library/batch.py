@@ -158,7 +158,7 @@ def _found(inputs: Iterable[PathOrAddress], target: Target, overwrite: Overwrite
             raise ConfigError(f"{name}: found {value!r}; choose one of {', '.join(legal)}")
     if target.out is not None and target.out.name.startswith(("http://", "https://")):
         raise ConfigError(f"{target.out.name}: stems cannot be written to a page of the web; choose another --out")
-    require_legal(target.container, target.subtype)
+    require_legal(target.container, target.subtype, target.kbits, target.quality)
     stem_paths(Path(), target.template, "model", "track", ["stem"], target.container)  # refuses a bad template
     given = [located(one) for one in ([inputs] if isinstance(inputs, str | os.PathLike) else inputs)]
     for one in [*given, *([target.out] if target.out else [])]:
