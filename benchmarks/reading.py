@@ -17,6 +17,7 @@ from statistics import median
 import av
 import numpy as np
 import soundfile as sf
+import torch
 
 from waveunet_cli import Separator
 from waveunet_cli.audio import AudioReader, read_blocks
@@ -105,6 +106,7 @@ def _reading_share(path: Path) -> float:
 
 def _processor_share(name: str, precision: str, piece: np.ndarray) -> float:
     """Seconds of processor time that separating a second of music takes."""
+    torch.set_num_threads(1)  # several wait for each other busily
     separator = Separator(name, "cpu", precision)
     separator.separate(piece, RATE_HZ)  # touches memory and chooses kernels
     start = time.process_time()

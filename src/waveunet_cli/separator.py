@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from math import gcd, lcm
 from pathlib import Path
-from typing import Unpack
+from typing import Unpack, get_args
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from waveunet_cli.library.storage import Located
 from waveunet_cli.library.target import Settings, Target
 from waveunet_cli.networks.family import Config, Model
 from waveunet_cli.networks.geometry import MASK_HOP_FRAMES
+from waveunet_cli.networks.spleeter import MaskExtension, SpleeterConfig
 from waveunet_cli.streaming.channels import ChannelLayout, require_mixture
 from waveunet_cli.streaming.engine import new_engine
 from waveunet_cli.streaming.song import BLOCK_FRAMES, Audio, Engine, SongStream, open_stream
@@ -51,12 +52,15 @@ class Separator:
     stems            the stems to return, by default all the model has
     two_stems        instead: this stem and no_<stem>, the mixture minus it
     stereo           return two channels also for a mono mixture
+    mask_extension   what the stems of a Spleeter model get of a song above 11 kHz: average, their mean share of what is
+                     below (the default), or zeros, nothing, as the published program does by default
     on_event         called with a Note when memory runs short, and the network goes on with less
 
     Start processes that separate, too, with multiprocessing.get_context("spawn"): one that is forked after torch has
     computed something waits for ever when it computes.
 
-    Raises ModelNotFoundError, CheckpointError, DeviceError, and ConfigError for stems the model lacks.
+    Raises ModelNotFoundError, CheckpointError, DeviceError, and ConfigError for stems the model lacks and for a mask
+    extension of a model that is no Spleeter.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Separator:
         stems: Sequence[str] | None = None,
         two_stems: str | None = None,
         stereo: bool = False,
+        mask_extension: MaskExtension | None = None,
         on_event: OnEvent = lambda event: None,
     ) -> None:
         if segment_seconds is not None and not 0 < segment_seconds <= MAX_SEGMENT_SECONDS:
@@ -81,9 +86,10 @@ class Separator:
         self.settings = {"two_stems": two_stems, "stereo": stereo, "precision": dtype}
         self.options = {  # what a worker elsewhere needs to make the same
             "device": device, "precision": precision, "segment_seconds": segment_seconds,
-            "stems": stems, "two_stems": two_stems, "stereo": stereo,
+            "stems": stems, "two_stems": two_stems, "stereo": stereo, "mask_extension": mask_extension,
         }  # fmt: skip
         self.model = model if isinstance(model, Model) else load_model(model)
+        self._extension = self._mask_extension(mask_extension)
         self._selection = StemSelection.of(self.model.config, stems, two_stems)
         self._stereo = stereo
         self._segment_seconds = segment_seconds
@@ -198,7 +204,20 @@ class Separator:
         """Call a stream's function in the one thread that computes, after those before it."""
         return self._networks.submit(function, *arguments).result()
 
+    def _mask_extension(self, asked: MaskExtension | None) -> MaskExtension:
+        if asked is None:
+            return "average"
+        if asked not in get_args(MaskExtension):
+            raise ConfigError(f"mask extension: found {asked!r}; expected one of {', '.join(get_args(MaskExtension))}")
+        if not isinstance(self.model.config, SpleeterConfig):
+            raise ConfigError(
+                f"mask extension: {self.model.name} has no masks that end below its band; leave out --mask-extension"
+            )
+        if asked != "average":
+            self.settings["mask_extension"] = asked
+        return asked
+
     @cached_property
     def _engine(self) -> Engine:
         """Made for the first song: all songs may be skipped."""
-        return new_engine(self.model, self.placement, self._segment_seconds, self._on_event)
+        return new_engine(self.model, self.placement, self._segment_seconds, self._on_event, self._extension)

@@ -1,8 +1,11 @@
-"""Zips: only the wanted members come out, under the wanted names, and no more bytes than allowed."""
+"""Archives, zip and tar.gz: only the wanted members come out, under the wanted names, no more bytes than allowed."""
 
+import gzip
 import hashlib
+import io
 import stat
 import struct
+import tarfile
 import zipfile
 from contextlib import suppress
 
@@ -97,7 +100,7 @@ def test_a_bomb_that_lies_about_its_size_stops_at_the_bound(pack, folder):
 def test_real_bytes_are_counted_too(pack, folder, monkeypatch):
     """Should the zip reader ever hand out more than was declared."""
     path = pack(("model.index", bytes(30_000)))
-    monkeypatch.setattr("waveunet_cli.hub.archive._member", lambda members, file, where: members.infolist()[0])
+    monkeypatch.setattr("waveunet_cli.hub.archive._member", lambda members, file, where: members[0])
     with pytest.raises(DownloadError, match="inflates beyond 7000 bytes"):
         extract(path, [WANTED], folder)
     assert everything_in(folder) == []
@@ -136,3 +139,118 @@ def test_a_damaged_archive_is_one_line(pack, folder, damage):
         extract(path, [WANTED], folder)
     assert "\n" not in str(error.value)
     assert everything_in(folder) == []
+
+
+# --- the same of tar.gz
+
+
+@pytest.fixture
+def pack_tar(tmp_path):
+    """Write a tar.gz of (name or TarInfo, bytes) pairs."""
+
+    def pack(*members, format=tarfile.PAX_FORMAT):
+        path = tmp_path / "models.tar.gz"
+        with tarfile.open(path, "w:gz", format=format) as archive:
+            for member, content in members:
+                info = member if isinstance(member, tarfile.TarInfo) else tarfile.TarInfo(member)
+                if content is not None:
+                    info.size = len(content)
+                archive.addfile(info, io.BytesIO(content or b""))
+        return path
+
+    return pack
+
+
+def info_of(name, kind, size=0, **more):
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    for key, value in more.items():
+        setattr(info, key, value)
+    return info
+
+
+@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_only_the_wanted_members_of_a_tar_come_out(pack_tar, folder, format):
+    long = "a" * 60 + "/" + "b" * 60
+    path = pack_tar(
+        (info_of("./", tarfile.DIRTYPE), None),
+        ("README", b"no"),
+        (f"{long}/model.index", BODY),
+        ("./._model.index", b"no"),
+        format=format,
+    )
+    assert extract(path, [WANTED], folder) == {"model.index": WANTED.sha256}
+    assert (folder / "model.index").read_bytes() == BODY
+    assert everything_in(folder) == ["model.index"]
+
+
+def test_files_of_a_tar_come_out_in_any_order(pack_tar, folder):
+    names = ["a", "b", "c"]
+    path = pack_tar(*((name, name.encode() * 100_000) for name in names))
+    found = extract(path, [File(name, size=100_000) for name in reversed(names)], folder)
+    assert found == {name: hashlib.sha256(name.encode() * 100_000).hexdigest() for name in names}
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("model.index", BODY), (info_of("x", tarfile.SYMTYPE, linkname="/etc/passwd"), None)], "'x' is a link or"),
+        ([(info_of("model.index", tarfile.SYMTYPE, linkname="/etc/passwd"), None)], "'model.index' is a link or"),
+        ([("m", BODY), (info_of("model.index", tarfile.LNKTYPE, linkname="m"), None)], "'model.index' is a link or"),
+        ([(info_of("model.index", tarfile.FIFOTYPE), None)], "is a link or a device"),
+        ([(info_of("model.index", tarfile.CHRTYPE), None)], "is a link or a device"),
+        ([(info_of("model.index", tarfile.DIRTYPE), None)], "no plain"),
+        ([("/model.index", BODY)], "'/model.index' leads out of the archive"),
+        ([("a/../../model.index", BODY)], r"'a/\.\./\.\./model.index' leads out"),
+        ([("model.index", BODY), ("../other", b"")], r"'\.\./other' leads out"),
+        ([("other", BODY)], r"holds 0 files named model\.index"),
+        ([("a/model.index", BODY), ("b/model.index", BODY)], r"holds 2 files named model\.index"),
+        ([("model.index", BODY + b"x")], "declares 7001 bytes, 7000 are allowed"),
+        ([("model.index", BODY[::-1])], "sha256"),
+        ([("other", bytes(200_000_000)), ("model.index", BODY)], "lies beyond 100007000 bytes"),
+        ([(info_of("model.index", tarfile.REGTYPE, pax_headers={"comment": "x" * 200_000}), BODY)], "a header of 200"),
+    ],
+)
+def test_a_doubtful_tar_is_refused_and_nothing_written(pack_tar, folder, members, message):
+    path = pack_tar(*members)
+    with pytest.raises(DownloadError, match=message) as error:
+        extract(path, [WANTED], folder)
+    assert str(error.value).startswith(("models.tar.gz: ", "model.index has sha256 "))
+    assert "\n" not in str(error.value)
+    assert everything_in(folder) == []
+
+
+def test_what_follows_a_tar_is_bounded_too(pack_tar, folder):
+    path = pack_tar(("model.index", BODY))
+    with path.open("ab") as file:
+        file.write(gzip.compress(bytes(200_000_000)))
+    with pytest.raises(DownloadError, match="inflates beyond 100007000 bytes"):
+        extract(path, [WANTED], folder)
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_sizes_that_lead_back_are_refused(tmp_path, folder, kind):
+    """They would make tarfile read on for ever, or all at once."""
+    header = bytearray(info_of("model.index", kind, 0).tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = (-1024).to_bytes(12, "big", signed=True)
+    header[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(header))[0]
+    path = tmp_path / "models.tar.gz"
+    path.write_bytes(gzip.compress(bytes(header) * 3 + bytes(10_240)))
+    with pytest.raises(DownloadError, match="a header of -1024 bytes"):
+        extract(path, [WANTED], folder)
+
+
+HEADER_BYTES = 10 + len("models.tar") + 1  # of gzip: its flags, a date and a file name, which no checksum covers
+
+
+def test_any_damage_of_a_tar_is_the_archive_s_fault(pack_tar, folder):
+    path = pack_tar(("README", b"no"), ("model.index", BODY))
+    whole = path.read_bytes()
+    damaged = [whole[:length] for length in range(0, len(whole), 7)]
+    damaged += [whole[:i] + bytes([whole[i] ^ 0xFF]) + whole[i + 1 :] for i in range(HEADER_BYTES, len(whole), 3)]
+    for data in damaged:
+        path.write_bytes(data)
+        with pytest.raises(DownloadError, match=r"^models\.tar\.gz: ") as error:
+            extract(path, [WANTED], folder)
+        assert "\n" not in str(error.value)
+        assert everything_in(folder) == []

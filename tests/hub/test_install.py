@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import tarfile
 import threading
 import zipfile
 from dataclasses import replace
@@ -158,6 +159,25 @@ def test_a_model_that_is_only_in_an_archive(server, catalogue):
     hub = catalogue()
     hub.weights("lab-m5")
     assert hub.cache.first_use("lab-m5").keys() == {INDEX, DATA, "all.zip"}
+
+
+def test_an_archive_of_known_hash_vouches_for_what_is_in_it(server, catalogue, told):
+    publish(server, hashes=False, urls=False)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as members:
+        for name in (INDEX, DATA):
+            members.add(GOLDEN / name, f"./{name}")
+    body = packed.getvalue()
+    server.files["/all.tar.gz"] = body
+    server.files["/cards/lab-m5.toml"] += (
+        f'\n[archive]\nname = "all.tar.gz"\nsize = {len(body)}\nsha256 = "{hashlib.sha256(body).hexdigest()}"\n'
+        f'urls = ["{server.url("/all.tar.gz")}"]\n'
+    ).encode()
+    hub = catalogue()
+    assert load_checkpoint(hub.weights("lab-m5")).config.filters == 4
+    assert hub.cache.first_use("lab-m5") == {}
+    assert len(told) == 1
+    assert told[0].startswith(f"lab-m5: downloading {len(body) / 1e6:.1f} MB from ")  # not "about"
 
 
 def test_an_unpublished_hash_is_recorded_once_and_a_change_refused(server, catalogue, told):

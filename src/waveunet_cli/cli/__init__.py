@@ -92,6 +92,12 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
     except WaveUNetError as error:
         say_failed(error)
         return EXIT_FAILED
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # such as any file in a folder that may not be entered
+        say_failed(OSError(f"{error.filename}: cannot be used ({error.strerror}); check the path and its permissions"))
+        return EXIT_FAILED
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted; no half-written file is left.", err=True)
         return EXIT_INTERRUPTED

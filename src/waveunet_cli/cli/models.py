@@ -147,8 +147,8 @@ def _comma_separated(_context: click.Context, _parameter: click.Parameter, value
 def import_model(path: Path, name: str, registry: str | None, **options: Any) -> None:
     """Convert a checkpoint of another program and keep it in the cache as a model.
 
-    The program may be the paper's (TensorFlow 1), one of its ports (PyTorch, Keras) or MSS_WaveUNet. A .safetensors
-    checkpoint of waveunet itself is copied.
+    The program may be the paper's (TensorFlow 1), one of its ports (PyTorch, Keras), MSS_WaveUNet or Spleeter. A
+    .safetensors checkpoint of waveunet itself is copied.
 
     The options say what a checkpoint does not contain. A file CHECKPOINT.waveunet.toml beside the checkpoint may say
     the same, with the options' names as its keys: sample_rate = 44100. What neither says is taken from the models that

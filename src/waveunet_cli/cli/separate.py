@@ -39,6 +39,7 @@ from waveunet_cli.library.batch import RayCluster, plan_songs, separate_songs
 from waveunet_cli.library.names import BESIDE_TEMPLATE, TEMPLATE
 
 if TYPE_CHECKING:
+    from waveunet_cli.networks.spleeter import MaskExtension
     from waveunet_cli.separator import Separator
 
 DEFAULT_JOBS = 2
@@ -147,6 +148,13 @@ DEFAULT_JOBS = 2
 )
 @click.option("--stereo", is_flag=True, help="Write two channels for mono songs, too.")
 @click.option(
+    "--mask-extension",
+    type=click.Choice(["average", "zeros"]),
+    help="For Spleeter models, which hear nothing above 11 kHz: what their stems get of what is there. average is "
+    "their mean share of what is below; zeros is nothing, as in Spleeter itself, and then all of it goes to "
+    "accompaniment or other.  [default: average]",
+)
+@click.option(
     "--overwrite",
     type=click.Choice(["always", "never", "changed"]),
     default="changed",
@@ -217,6 +225,7 @@ def command(
     precision: str,
     segment: float | None,
     stereo: bool,
+    mask_extension: "MaskExtension | None",
     jobs: int,
     strict: bool,
     engine: str,
@@ -236,7 +245,8 @@ def command(
 
     The command prints the paths of the stems on standard output and everything else on standard error. If it was
     interrupted, give it again: it separates what is missing. Exit codes: 0, every song is done; 1, some songs failed
-    and are named at the end; 2, the command or an option is wrong; 130, it was interrupted.
+    and are named at the end, or the paths could not be printed; 2, the command or an option is wrong; 130, it was
+    interrupted.
     """
     context = click.get_current_context()
     context.with_resource(interrupts(_interrupt))
@@ -290,6 +300,7 @@ def command(
             stems=names,
             two_stems=two_stems,
             stereo=stereo,
+            mask_extension=mask_extension,
             on_event=on_event,
         )
 

@@ -73,7 +73,7 @@ class Cache:
 
     def archive(self, url: str) -> Path:
         """Where an archive is kept while models are taken out of it."""
-        return self.root / "downloads" / f"_{_key(url)}.zip"
+        return self.root / "downloads" / f"_{_key(url)}.archive"
 
     def registry(self, url: str) -> "LastCopy":
         """The last good copy of a registry."""

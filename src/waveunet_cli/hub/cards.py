@@ -10,7 +10,7 @@ of the hub never meets a doubtful one. No torch here.
     import_options = { stride = 4 }    what else the conversion must be told (ImportOptions of importers/), if anything
     stems, residual, sample_rate, channels, licence, authors, citation, homepage, verified, notes, attribution
     [[files]]                          name, size or expected_size, sha256 or git_sha1, urls
-    [archive]                          the same keys: a zip that also holds the files, a second source for them
+    [archive]                          the same keys: a zip or tar.gz that holds the files, too, a second source
     [[quality]]                        dataset, metric, aggregation, values = { vocals = 4.46 }
 
 `verified` is true only where the bytes themselves were seen and their size and hash taken. `size` is then exact
@@ -177,15 +177,20 @@ class Card:
 
     @property
     def size(self) -> int:
-        """Bytes to download, exact or expected: the files, or the archive where they lie in nothing else."""
-        if self.archive is not None and not all(file.urls for file in self.files):
-            return self.archive.shown_size
-        return sum(file.shown_size for file in self.files)
+        """Bytes to download, exact or expected."""
+        return sum(file.shown_size for file in self._downloaded)
 
     @property
     def is_size_exact(self) -> bool:
         """Whether `size` is what the card states, and not in part expected."""
-        return self.size == sum(file.size or 0 for file in self.files)
+        return all(file.size is not None for file in self._downloaded)
+
+    @property
+    def _downloaded(self) -> tuple[File, ...]:
+        """The files, or the archive where they lie in nothing else."""
+        if self.archive is not None and not all(file.urls for file in self.files):
+            return (self.archive,)
+        return self.files
 
 
 def megabytes(size_bytes: int) -> str:

@@ -124,6 +124,8 @@ class Installer:
         """Record, now that the files proved to be the model, the hashes that nobody published."""
         known = self._cache.first_use(card.name)
         fetched = [*card.files, *([card.archive] if card.archive else [])]
+        if card.archive and card.archive.hash_known:  # it vouches for what comes out of it
+            fetched = [file for file in fetched if file.urls]
         unpublished = {file.name for file in fetched if not file.hash_known}
         fresh = {name: hashes[name] for name in sorted(unpublished & hashes.keys() - known.keys())}
         if fresh:

@@ -8,6 +8,7 @@ No torch is loaded before something is converted.
 # in this order. A model card may give such a name as its architecture.
 PROGRAMS = {
     "TensorFlow 1 checkpoint": "tf1",
+    "Spleeter": "spleeter",
     "Keras port": "keras_port",
     "PyTorch port": "pytorch_port",
     "MSS_WaveUNet": "mss",

@@ -52,6 +52,7 @@ FAMILIES = {
     "pytorch-port": Family("pytorch_port", "PyTorchPortConfig", "PyTorchPort"),
     "keras-port": Family("keras_port", "KerasPortConfig", "KerasPort"),
     "mss-wave-u-net": Family("mss", "MSSConfig", "MSSNetwork"),
+    "spleeter": Family("spleeter", "SpleeterConfig", "Spleeter"),
     "spectrogram-u-net": Family("spectrogram_u_net", "SpectrogramUNetConfig", "SpectrogramUNet"),
 }
 

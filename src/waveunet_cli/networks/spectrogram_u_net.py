@@ -3,12 +3,7 @@
 Sources: Jansson et al., "Singing voice separation with deep U-Net convolutional networks", ISMIR 2017, section 3; and
 the settings of the Wave-U-Net paper's comparison (section 4.3): 8 192 Hz, windows of 128 spectrogram frames.
 
-With frames of n samples every h samples and an analysis window w, overlap-add with the window
-
-    d[i] = w[i] / Σ_k w[i + k·h]²      makes      Σ_k w[i + k·h] · d[i + k·h] = 1,
-
-so an unchanged spectrum gives back the signal wherever all frames that touch it are there: all but the first and the
-last n − h samples, the context. Convolutions are zero-padded, so samples depend on where a window starts and ends.
+Convolutions are zero-padded, so samples depend on where a window starts and ends. The transform is in spectra.py.
 """
 
 from dataclasses import dataclass
@@ -31,6 +26,7 @@ from waveunet_cli.bounds import (
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.networks.family import check_config
 from waveunet_cli.networks.geometry import Window, whole_steps
+from waveunet_cli.networks.spectra import Spectra
 from waveunet_cli.networks.wave_u_net.config import VOICE
 
 SLOPE = 0.2  # of the LeakyReLU below zero
@@ -111,6 +107,7 @@ class SpectrogramUNet(nn.Module):
         super().__init__()
         self.config = config
         self.masks = nn.ModuleList(MaskUNet(config) for _ in config.sources)
+        self._spectra = Spectra(config.fft_frames, config.step_frames)
 
     def forward(self, mixture: Tensor) -> Tensor:
         return self.resynthesise(self.magnitudes(mixture), mixture)
@@ -131,24 +128,12 @@ class SpectrogramUNet(nn.Module):
 
     def spectrum(self, x: Tensor) -> Tensor:
         """(…, t) → complex (…, bins, n)."""
-        frames = x.float().unfold(-1, self.config.fft_frames, self.config.step_frames)  # (…, n, fft_frames)
-        spectrum: Tensor = torch.fft.rfft(frames * self._hann(x.device))  # (…, n, bins)
-        return spectrum.transpose(-1, -2)
+        return self._spectra.of(x).transpose(-1, -2)
 
     def signal(self, spectrum: Tensor) -> Tensor:
         """Complex (…, bins, n) → (…, t − 2·context)."""
-        fft, step = self.config.fft_frames, self.config.step_frames
-        window = self._hann(spectrum.device)
-        overlapping = F.pad(window.square(), (0, -fft % step)).view(-1, step).sum(0)  # Σ_k w[i + k·h]², i < h
-        dual = window / overlapping.repeat(-(-fft // step))[:fft]
-        frames = torch.fft.irfft(spectrum.transpose(-1, -2), fft) * dual  # (…, n, fft_frames)
-        t = (frames.shape[-2] - 1) * step + fft
-        x = F.fold(frames.flatten(0, -3).transpose(1, 2), (1, t), (1, fft), stride=(1, step))  # (·, 1, 1, t)
-        context = self.config.context
-        return x.reshape(*spectrum.shape[:-2], t)[..., context : t - context]
-
-    def _hann(self, device: torch.device) -> Tensor:
-        return torch.hann_window(self.config.fft_frames, device=device)
+        x = self._spectra.signal(spectrum.transpose(-1, -2))
+        return x[..., self.config.context : x.shape[-1] - self.config.context]
 
 
 class MaskUNet(nn.Module):

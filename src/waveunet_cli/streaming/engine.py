@@ -10,11 +10,13 @@ from waveunet_cli.devices import Placement, placed
 from waveunet_cli.events import Event
 from waveunet_cli.networks.family import Model
 from waveunet_cli.networks.geometry import Window
+from waveunet_cli.networks.spleeter import MaskExtension, Spleeter
 from waveunet_cli.networks.wave_u_net.carried import BLOCK_FRAMES, CarriedNetwork
 from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
 from waveunet_cli.networks.wave_u_net.network import WaveUNet
 from waveunet_cli.streaming.frugal import FrugalNetwork
 from waveunet_cli.streaming.song import Engine, is_masked
+from waveunet_cli.streaming.spectra import FoldedMasks, SpectraNetwork
 from waveunet_cli.streaming.windows import WindowedStream
 
 GPU_WINDOW_SECONDS = 8.0
@@ -36,9 +38,14 @@ class WindowedNetwork:
 
 
 def new_engine(
-    model: Model, placement: Placement, segment_seconds: float | None, on_event: Callable[[Event], None]
+    model: Model,
+    placement: Placement,
+    segment_seconds: float | None,
+    on_event: Callable[[Event], None],
+    mask_extension: MaskExtension = "average",
 ) -> Engine:
-    """A valid Wave-U-Net carries its layers' state from block to block on a CPU; all else runs in windows.
+    """A valid Wave-U-Net carries its layers' state from block to block on a CPU; Spleeter runs in blocks of spectra,
+    whose length is its own; all else runs in windows.
 
     Folds kernels, which takes a moment. `segment_seconds` of music are computed at once; None takes what is fast.
     """
@@ -47,6 +54,9 @@ def new_engine(
     if on_cpu and isinstance(network, WaveUNet) and network.config.padding == "valid":
         block_frames = BLOCK_FRAMES if segment_seconds is None else round(segment_seconds * config.sample_rate)
         return CarriedNetwork(placed(network, placement.device), placement.dtype, block_frames)
+    if isinstance(network, Spleeter):
+        masks = FrugalNetwork(network, config.window(), placement, on_event, FoldedMasks(placement))
+        return SpectraNetwork(masks, network.config, mask_extension)
     if segment_seconds is None and not on_cpu:
         segment_seconds = GPU_WINDOW_SECONDS
     hop = None if segment_seconds is None else max(1, round(segment_seconds * config.sample_rate))
