@@ -35,6 +35,16 @@ MAX_SEGMENT_SECONDS = 600
 EDGE_FRAMES = 8192  # more than resampling, masks and treble add to what a network reaches, at the model's rate
 
 
+class SeparatedFile(Separated):
+    """What became of a file; a notebook shows it as a player."""
+
+    def _repr_html_(self) -> str | None:
+        from waveunet_cli.listen import inline_page, stems_at
+
+        found = stems_at([next(iter(self.stems.values()))])
+        return inline_page(found[0]) if found else None
+
+
 @dataclass(frozen=True)
 class _Options:
     """What a Separator is made with, as the command line would have checked it."""
@@ -190,7 +200,7 @@ class Separator:
         ledger.start(song)
         done = separate_song(self, song, target, overwrite=overwrite, on_event=ledger.pass_on)
         ledger.finish(song, done)
-        return done
+        return SeparatedFile(**vars(done))
 
     def first_frame(self, sample_rate: int, frame: int) -> int:
         """Where a stream may begin so that from `frame` on it gives the whole song's samples, but for their rounding.

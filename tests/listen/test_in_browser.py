@@ -3,6 +3,7 @@
 import functools
 import http.server
 import threading
+from dataclasses import replace
 from urllib.parse import unquote, urlparse
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 import soundfile
 
 from browser import RECORD
+from small_models import TINY, model_of
+from waveunet_cli import Separator
 from waveunet_cli.listen import find_stems, write_page
 
 RATE = 8000
@@ -63,6 +66,31 @@ def test_a_mixture_that_is_no_sum_is_heard_as_it_is(browser, folder):
     browser.open(page_of(folder, vocals=vocals, mixture=mixture).as_uri())
     assert np.abs(browser.render([0, 1], FRAMES) - mixture).max() < EXACT
     assert np.abs(browser.render([1, 0], FRAMES) - vocals).max() < EXACT
+
+
+def test_a_notebook_shows_the_player(browser, folder, tmp_path):
+    vocals, rest = noise(1), noise(2)
+    folder.mkdir()
+    write(folder / "song.wav", vocals + rest, "FLOAT")
+    done = Separator(model_of(replace(TINY, output="difference")), "cpu").separate_file(folder / "song.wav", folder)
+    stems = {stem: soundfile.read(path, dtype="float32")[0] for stem, path in done.stems.items()}
+    notebook = tmp_path / "notebook.html"
+    notebook.write_text(f"<!DOCTYPE html><meta charset=utf-8>{done._repr_html_()}", encoding="utf-8")
+    before = sorted(folder.rglob("*"))
+    browser.open(notebook.as_uri())
+    browser.driver.switch_to.frame(0)
+    try:
+        for number, samples in enumerate(stems.values()):
+            levels = [float(number == each) for each in range(3)]
+            assert np.abs(browser.render(levels, FRAMES) - samples).max() < 5 * EXACT
+        browser.click("#play")
+        browser.wait("waveunet.transport.currentTime > 0.3")
+        browser.run("waveunet.transport.pause()")
+    finally:
+        browser.driver.switch_to.default_content()
+    assert browser.complaints() == []
+    assert not any(each.endswith(".js") for each in browser.requests())
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_stems_beyond_full_scale_are_not_cut(browser, folder):

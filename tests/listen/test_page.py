@@ -17,7 +17,7 @@ import soundfile
 
 from small_models import TINY, network_of
 from waveunet_cli.errors import AudioReadError, AudioWriteError
-from waveunet_cli.listen import find_stems, write_page
+from waveunet_cli.listen import find_stems, inline_page, write_page
 from waveunet_cli.listen.overview import Peaks, Spectrogram
 from waveunet_cli.listen.picture import png
 from waveunet_cli.listen.stemset import Tracks
@@ -329,6 +329,13 @@ def test_a_sine_is_where_and_as_loud_as_it_is(frequency_hz):
     low, high = spectrogram.edges_hz[band : band + 2]
     assert low / 1.15 <= frequency_hz <= high * 1.15
     assert found.max() == pytest.approx(0, abs=6)
+
+
+def test_a_long_song_is_not_put_into_a_notebook(folder, monkeypatch):
+    (found,) = find_stems(folder, folder)
+    assert inline_page(found).startswith("<iframe")
+    monkeypatch.setattr("waveunet_cli.listen.page.MAX_INLINE_SECONDS", 1.9)
+    assert inline_page(found) == f"<p>song, 0:01: <code>waveunet listen {folder}</code> writes its page.</p>"
 
 
 def test_a_picture_is_a_png():

@@ -64,12 +64,15 @@ def _ignore(note: Note) -> None:
 class AudioReader:
     """Reads one file once, block by block; a context manager.
 
-    on_event takes what a user may want to know of a file that is read all the same. Raises AudioReadError.
+    on_event takes what a user may want to know of a file that is read all the same. track: which of the file's audio
+    tracks is read, the first being 1; None: the first, with a Note if there are several. Raises AudioReadError.
     """
 
-    def __init__(self, path: str | os.PathLike[str], on_event: Callable[[Note], None] = _ignore) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], on_event: Callable[[Note], None] = _ignore, track: int | None = None
+    ) -> None:
         with reading_explained(Path(path)):
-            self._links = _Links(Path(path), on_event)
+            self._links = _Links(Path(path), on_event, track)
         self.info = self._links.info
         for name, found, bounds in (
             ("sample_rate_hz", self.info.sample_rate_hz, _RATES_HZ),
@@ -147,7 +150,7 @@ def probe(path: str | os.PathLike[str]) -> AudioInfo:
 
 def frames_of(path: Path) -> int | None:
     """How many frames the header of a file counts, however implausible its rate and channels. Raises AudioReadError."""
-    with contextlib.closing(_Links(path, _ignore)) as found:
+    with contextlib.closing(_Links(path, _ignore, None)) as found:
         return found.info.frames
 
 
@@ -165,8 +168,9 @@ class _Part:
 class _Links:
     """The streams of a file, one after the other; a file of most formats holds one."""
 
-    def __init__(self, path: Path, on_event: Callable[[Note], None]) -> None:
+    def __init__(self, path: Path, on_event: Callable[[Note], None], track: int | None) -> None:
         self._path = path
+        self._track = track
         self._on_event = on_event
         self._first, *self._waiting = _parts(path)
         self._has_no_end = [self._first, *self._waiting][-1].has_no_end
@@ -189,11 +193,15 @@ class _Links:
         why = "it is for FFmpeg"
         if part.by_libsndfile:
             try:
-                return SndfileSource(self._span, part.header.channel_mask)
+                source = SndfileSource(self._span, part.header.channel_mask)
+                if self._track not in (None, 1):
+                    source.close()
+                    raise AudioReadError(f"{self._path}: holds one audio track, not {self._track}; leave out --track")
+                return source
             except NotReadError as error:
                 why = f"libsndfile: {error}"
             self._span.seek(0)
-        return LibavSource(self._span, why, self._on_event)
+        return LibavSource(self._span, why, self._on_event, self._track)
 
     def read(self, frames: int) -> NDArray[np.float32]:
         """Up to so many frames; none at the end of the last stream."""

@@ -6,13 +6,15 @@ import re
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from waveunet_cli.audio.encode import EncoderFailedError, EncoderProcess, SndfileEncoder
-from waveunet_cli.audio.formats import CONTAINERS, OutputFormat
+from waveunet_cli.audio.formats import CONTAINERS, MAX_QUALITY, OutputFormat
 from waveunet_cli.audio.layout import to_vorbis
+from waveunet_cli.audio.libav_encode import CODECS, LibavEncoder, stored_frames
 from waveunet_cli.audio.read import frames_of
 from waveunet_cli.audio.tags import Tags, write_tags
 from waveunet_cli.audio.wav import WavWriter, write_all
@@ -69,6 +71,17 @@ class Spool:
         self.temporary.unlink(missing_ok=True)
 
 
+def _asked_for(output: OutputFormat, sample_rate_hz: int) -> dict[str, Any]:
+    """The settings of libsndfile for a quality or a bit rate of MP3, which it knows as a level from 1 down to 0."""
+    if output.quality is not None:
+        return {"compression_level": min(1 - output.quality / MAX_QUALITY, 0.9999)}  # LAME refuses the last
+    if output.kbits is None:
+        return {}
+    lowest, highest = (32, 320) if sample_rate_hz >= 32_000 else (8, 160)
+    level = (highest - min(output.kbits, highest)) / (highest - lowest)
+    return {"compression_level": level, "bitrate_mode": "CONSTANT"}
+
+
 class Encoder:
     """One stem encoded into a temporary file."""
 
@@ -94,11 +107,18 @@ class Encoder:
         if output.container == "flac" and output.channel_mask and channels > 2:
             self._comment = f"WAVEFORMATEXTENSIBLE_CHANNEL_MASK=0x{output.channel_mask:04X}"
         settings = {"format": output.container, "subtype": output.subtype, **container.encoder}
-        self._encoder: WavWriter | SndfileEncoder | EncoderProcess
+        settings |= _asked_for(output, sample_rate_hz)
+        self._stored_hz = container.stored_hz or sample_rate_hz
+        self._sample_rate_hz = sample_rate_hz
+        self._encoder: WavWriter | SndfileEncoder | EncoderProcess | LibavEncoder
         with self._explained():
             if output.container == "wav":
                 self._encoder = WavWriter(
                     temporary, output.subtype, sample_rate_hz, channels, output.channel_mask, expected_frames
+                )
+            elif output.subtype in CODECS:
+                self._encoder = LibavEncoder(
+                    temporary, output.subtype, sample_rate_hz, channels, self._stored_hz, output.kbits
                 )
             elif container.may_end_the_process:
                 self._encoder = EncoderProcess(temporary, sample_rate_hz, channels, settings)
@@ -128,7 +148,7 @@ class Encoder:
             found_frames = frames_of(self.temporary)
         except AudioReadError:
             found_frames = None
-        if found_frames != self._frames:
+        if found_frames != stored_frames(self._frames, self._sample_rate_hz, self._stored_hz):
             raise AudioWriteError(
                 f"{self._target}: {self._frames} frames written, {found_frames or 0} found in the file;"
                 " try again or choose wav"

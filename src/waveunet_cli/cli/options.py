@@ -25,6 +25,16 @@ def factors(context: click.Context, parameter: click.Parameter, value: str | Non
     return found
 
 
+def kilobits(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """A bit rate such as 192k."""
+    if value is None:
+        return None
+    told = re.fullmatch(r"(\d{1,4})k|(\d{1,4})000", value, re.IGNORECASE)
+    if told is None:
+        raise click.BadParameter(f"{value!r} is no bit rate; write 192k")
+    return int(told[1] or told[2])
+
+
 name_option = click.option(
     "-n",
     "--name",

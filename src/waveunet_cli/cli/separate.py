@@ -19,6 +19,7 @@ from waveunet_cli.cli.listen import all_done, write_pages
 from waveunet_cli.cli.options import (
     device_option,
     factors,
+    kilobits,
     name_option,
     offline_option,
     precision_option,
@@ -89,11 +90,20 @@ DEFAULT_JOBS = 2
     type=click.Choice(list(CONTAINERS)),
     default="wav",
     show_default=True,
-    help="File format of the stems.",
+    help="File format of the stems. stem is one file of all stems, .stem.mp4, for DJ software.",
 )
 @click.option(
     "--subtype",
     help="Sample format of the stems, such as PCM_16, PCM_24 or FLOAT.  [default: the nearest to the input's]",
+)
+@click.option(
+    "--bitrate", "kbits", callback=kilobits, metavar="RATE", help="Bit rate of mp3, m4a (AAC) or opus, such as 192k."
+)
+@click.option(
+    "--quality",
+    type=float,
+    metavar="0..10",
+    help="Quality of ogg or mp3, from 0 (the smallest files) to 10 (the best sound).  [default: 6 for ogg, 8 for mp3]",
 )
 @click.option(
     "--clip",
@@ -125,6 +135,13 @@ DEFAULT_JOBS = 2
     "--picture",
     type=click.Choice(["png", "svg"]),
     help="Draw the song and its stems as spectrograms, as waveunet plot does.",
+)
+@click.option(
+    "--track",
+    "audio_track",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Separate this audio track of a file that holds several, such as .stem.mp4.  [default: the first]",
 )
 @click.option("--stereo", is_flag=True, help="Write two channels for mono songs, too.")
 @click.option(
@@ -238,6 +255,8 @@ def command(
     if streamed is not None:
         if dry_run or beside or page or picture or len(inputs) != 1 or Path(inputs[0]).is_dir():
             raise click.UsageError("--stdout takes one song, and neither --beside, --page, --picture nor --dry-run.")
+        if not hasattr(sys.stdout, "buffer"):
+            raise click.UsageError("--stdout: standard output takes only text here; leave the option out.")
         if sys.stdout.isatty():
             raise click.UsageError("--stdout: standard output is a terminal; send it to a file or a program.")
         place = context.with_resource(TemporaryDirectory(prefix="waveunet-"))
@@ -247,6 +266,8 @@ def command(
         require_replaceable(report)
     if (page or picture) and "://" in out:
         raise click.UsageError("--page and --picture need the stems on this machine; name a folder with --out.")
+    if (page or picture) and settings["container"] == "stem":
+        raise click.UsageError("--page and --picture need stems in files of their own; choose another --format.")
     if picture:
         from waveunet_cli.listen.plot import require_matplotlib
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from waveunet_cli.audio import AudioInfo, OutputFormat, choose_output, probe
+from waveunet_cli.audio import AudioInfo, OutputFormat, probe
 from waveunet_cli.audio.formats import SUBTYPE_BITS
 from waveunet_cli.errors import WaveUNetError
 from waveunet_cli.events import FileFailed, OnEvent, Plan, Planned
@@ -48,7 +48,7 @@ def plan(
                 info = probe(Path(song.file.path))
                 info = replace(info, frames=target.part(info).frames)
                 channels = separator.channels(info.channels)
-                output = choose_output(replace(info, channels=channels), target.container, target.subtype)
+                output = target.output(replace(info, channels=channels))
         except WaveUNetError as error:
             failed.append(FileFailed(song.name, song.track, type(error).__name__, str(error)))
             on_event(failed[-1])
@@ -82,7 +82,7 @@ def _stem_bytes(info: AudioInfo, channels: int, output: OutputFormat) -> int:
     frames = info.frames or 0
     if output.subtype in SUBTYPE_BITS:  # an upper bound for FLAC
         return frames * channels * SUBTYPE_BITS[output.subtype] // 8
-    return frames * CODEC_BYTES_PER_SECOND // info.sample_rate_hz
+    return frames * (output.kbits * 125 if output.kbits else CODEC_BYTES_PER_SECOND) // info.sample_rate_hz
 
 
 def steady_speed(separator: "Separator", clock: Callable[[], float] = time.perf_counter) -> float:

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from waveunet_cli import __version__
-from waveunet_cli.audio import AudioInfo, AudioReader, StemWriter, choose_output
+from waveunet_cli.audio import AudioInfo, AudioReader, StemWriter
 from waveunet_cli.audio.read import reading_explained
 from waveunet_cli.audio.sinks import explained
+from waveunet_cli.audio.stems_file import StemsFileWriter
 from waveunet_cli.audio.tags import Tags, read_tags
 from waveunet_cli.errors import AudioReadError, AudioWriteError, DeviceError, WaveUNetError
 from waveunet_cli.events import Event, GeneralNote, Note, OnEvent, Progress
@@ -148,9 +149,9 @@ def _separate_song(
     )
     request = target.request(separator)
 
-    def tags_of(path: Path, start_frames: int) -> dict[str, Tags] | None:
+    def tags_of(path: Path, start_frames: int) -> dict[str, Tags]:
         if not target.tags:
-            return None
+            return {}
         comment = f"separated by waveunet {__version__} with {separator.model.name} ({separator.model.sha256[:12]})"
         tags, title = read_tags(path), song.file.path.stem
         return {stem: tags.of_stem(stem, title, comment, start_frames) for stem in outputs.paths}
@@ -164,11 +165,11 @@ def _separate_song(
     if is_done() and not outputs.was_abandoned:
         return replace(done, skipped=True)
     before = song.glance()
-    with song.file.storage.as_file(song.file.path) as path, AudioReader(path, on_event) as reader:
+    with song.file.storage.as_file(song.file.path) as path, AudioReader(path, on_event, target.audio_track) as reader:
         info = reader.info
         channels = separator.channels(info.channels)
         part = target.part(info)
-        output = choose_output(replace(info, channels=channels), target.container, target.subtype)
+        target.output(replace(info, channels=channels))  # refuses what cannot be, before anything is done
         with explained(outputs.name):
             _check_space(target.folder(song), replace(info, frames=part.frames), channels, len(outputs.paths))
         with outputs.claim(wait, waiting) as keeps_away, _memory_explained(separator, path):
@@ -180,8 +181,13 @@ def _separate_song(
             rate_hz = info.sample_rate_hz
             with (
                 outputs.storage.landing(outputs.paths, outputs.lock) as paths,
-                StemWriter(
-                    paths, rate_hz, channels, output, target.clip, part.frames, outputs.key, tags_of(path, part.start)
+                target.writer(
+                    paths,
+                    separator.stems,
+                    replace(info, channels=channels),
+                    part.frames,
+                    outputs.key,
+                    tags_of(path, part.start),
                 ) as writer,
             ):
                 sha256, frames = _pump(separator, song, reader, part, target.mixed, writer, on_event)
@@ -212,7 +218,7 @@ def _pump(
     reader: AudioReader,
     part: Part,
     mixed: Callable[[Mapping[str, Audio]], Mapping[str, Audio]],
-    writer: StemWriter,
+    writer: StemWriter | StemsFileWriter,
     on_event: OnEvent,
 ) -> tuple[str, int]:
     """Let a part of a song run through; decoding the next block and encoding the last overlap with computing this one.

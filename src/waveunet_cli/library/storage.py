@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol, Self
 from filelock import Timeout
 
 from waveunet_cli.audio.read import reading_explained
-from waveunet_cli.errors import ConfigError
+from waveunet_cli.errors import AudioReadError, ConfigError
 from waveunet_cli.files import locked, new_lock, whole_file
 
 STANDARD_INPUT = "-"
@@ -202,11 +202,14 @@ class StandardInput(Disk):
 
     def __init__(self) -> None:
         """Reads all of it."""
+        given = getattr(sys.stdin, "buffer", None)
+        if given is None or given.closed:
+            raise AudioReadError("standard input: there is none, or it is text; name a file")
         folder = mkdtemp(prefix="waveunet-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.path = Path(folder, "stdin")
         with reading_explained("standard input"), self.path.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
+            shutil.copyfileobj(given, file)
 
     def name(self, path: PurePath) -> str:
         return STANDARD_INPUT if path == self.path else super().name(path)

@@ -2,15 +2,17 @@
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from waveunet_cli.audio import AudioInfo, Clip, require_legal
+from waveunet_cli.audio import CONTAINERS, AudioInfo, Clip, OutputFormat, StemWriter, choose_output, require_legal
+from waveunet_cli.audio.stems_file import StemsFileWriter, in_slots
+from waveunet_cli.audio.tags import Tags
 from waveunet_cli.errors import AudioReadError, ConfigError
 from waveunet_cli.library.manifest import Request, SettingValue, SongOutputs
 from waveunet_cli.library.names import BESIDE_TEMPLATE, TEMPLATE, part_name, stem_paths
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from waveunet_cli.library.song import Song
     from waveunet_cli.separator import Separator
 
+ALL_STEMS = "stems"  # the name of the file that holds all
 MIX = "mix"  # the name of the stem that is a sum of others
 
 Audio = NDArray[np.float32]
@@ -37,6 +40,9 @@ class Settings(TypedDict, total=False):
     start_seconds: float
     end_seconds: float | None
     mix: Mapping[str, float]
+    kbits: int | None
+    quality: float | None
+    audio_track: int | None
 
 
 @dataclass(frozen=True)
@@ -57,12 +63,14 @@ class Target:
 
     out        the folder; None: the song's own
     filename   the template of a stem's path below that folder, by default TEMPLATE or BESIDE_TEMPLATE
-    container  wav, flac, ogg or mp3
+    container  wav, flac, ogg, mp3, m4a, opus, or stem, which is one file of all stems for DJ software
     subtype    a libsndfile name, by default the nearest to the input's depth
     clip       what happens to stems beyond full scale in integer and lossy formats: rescale (one gain for all),
                clamp or none
     tags       whether the song's tags, its cover, and a comment that names the model go into the stems
     start_seconds, end_seconds   the part of the song that is wanted; its stems are that part of the song's stems
+    kbits, quality   the bit rate in kilobits a second, or the quality from 0 to 10 (best), where a format has it
+    audio_track   of a file with several audio tracks, which one is separated, from 1 on
     mix        stem → factor: beside the stems, write one named mix, their sum with these factors and 1 for the rest
 
     Raises ConfigError for settings that cannot be.
@@ -77,10 +85,13 @@ class Target:
     start_seconds: float = 0.0
     end_seconds: float | None = None
     mix: Mapping[str, float] = field(default_factory=dict)
+    kbits: int | None = None
+    quality: float | None = None
+    audio_track: int | None = None
 
     def __post_init__(self) -> None:
         check(self)
-        require_legal(self.container, self.subtype)
+        require_legal(self.container, self.subtype, self.kbits, self.quality)
         stem_paths(Path(), self.template, "model", "track", ["stem"], self.container)  # refuses a bad template
         end = math.inf if self.end_seconds is None else self.end_seconds
         if not 0 <= self.start_seconds < end:  # NaN is refused, too
@@ -100,9 +111,15 @@ class Target:
         """The folder below which the stems of a song go."""
         return song.file.above() if self.out is None else self.out
 
+    def output(self, info: AudioInfo) -> OutputFormat:
+        """The format of the stems of a song; raises ConfigError where they cannot have it."""
+        return choose_output(info, self.container, self.subtype, self.kbits, self.quality)
+
     def stems(self, separator: "Separator") -> tuple[str, ...]:
         """The names of the stems that are written. Raises ConfigError for a mix of others."""
         names = separator.stems
+        if self.mix and self.is_one_file:
+            raise ConfigError(f"mix: a file of the format {self.container} holds stems only; leave one of them out")
         for stem in self.mix:
             if stem not in names or MIX in names:
                 raise ConfigError(f"mix: {stem} is none of the stems that are written: {', '.join(names)}")
@@ -134,14 +151,46 @@ class Target:
     def outputs(self, separator: "Separator", song: "Song") -> SongOutputs:
         """Where the stems of a song go; raises ConfigError for an impossible template."""
         out, track = self.folder(song), song.track + part_name(self.start_seconds, self.end_seconds)
-        paths = stem_paths(out.path, self.template, separator.model.name, track, self.stems(separator), self.container)
-        return SongOutputs(paths, out)
+        container = CONTAINERS.get(self.container.lower())
+        ending = (container and container.ending) or self.container
+        stems: Sequence[str] = self.stems(separator)
+        if not self.is_one_file:
+            return SongOutputs(stem_paths(out.path, self.template, separator.model.name, track, stems, ending), out)
+        in_slots(separator.stems)  # refuses too many
+        name = PurePath(track).name
+        (path,) = stem_paths(out.path, self.template, separator.model.name, track, [name], ending).values()
+        return SongOutputs({ALL_STEMS: path}, out)
+
+    @property
+    def is_one_file(self) -> bool:
+        """Whether one file holds all stems."""
+        container = CONTAINERS.get(self.container.lower())
+        return container is not None and container.one_file
+
+    def writer(
+        self,
+        paths: Mapping[str, Path],
+        stems: Sequence[str],
+        info: AudioInfo,
+        frames: int | None,
+        tag: str,
+        tags: Mapping[str, Tags],
+    ) -> StemWriter | StemsFileWriter:
+        """What writes stems like `info`, so many frames where that is known, to these paths; `tag` is in the names of
+        unfinished files.
+        """
+        output = self.output(info)
+        if self.is_one_file:
+            path = paths[ALL_STEMS]
+            return StemsFileWriter(path, stems, info, output, self.clip, frames, tag, tags.get(ALL_STEMS))
+        return StemWriter(paths, info.sample_rate_hz, info.channels, output, self.clip, frames, tag, tags)
 
     def request(self, separator: "Separator") -> Request:
         """What decides the samples of stems, the song itself aside."""
         settings: dict[str, SettingValue] = {**separator.settings, "stems": list(separator.stems)}
         settings |= {"container": self.container, "subtype": self.subtype, "clip": self.clip}
         changed = {"tags": self.tags, "start_seconds": self.start_seconds, "end_seconds": self.end_seconds}
+        changed |= {"kbits": self.kbits, "quality": self.quality, "audio_track": self.audio_track}
         settings |= {name: value for name, value in changed.items() if value != getattr(Target, name)}
         settings |= {"mix": dict(self.mix)} if self.mix else {}
         return Request(separator.model.sha256, settings)

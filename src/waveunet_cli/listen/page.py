@@ -18,6 +18,7 @@ from importlib import resources
 from io import BytesIO
 from pathlib import Path
 from string import Template
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes
 
@@ -40,6 +41,7 @@ CHUNK_SECONDS = 4
 PEAKS = 1500
 MAX_COLUMNS, BANDS = 700, 64
 ALL_COLUMNS = 3500  # of all tracks together, so that the page stays small
+MAX_INLINE_SECONDS = 600  # of all stems together; a second takes about 0.13 MB
 SAME = 1e-3  # how far the mixture may be from the sum of the stems to be played as that sum
 SCRIPTS = ("wavesurfer.js", "regions.js", "transport.js", "page.js")
 _OURS = re.compile(r"\d{5}\.js")  # what this module writes into the folder of chunks
@@ -93,6 +95,26 @@ def write_page(stems: StemSet, on_event: Callable[[Note], None] = lambda note: N
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     return page
+
+
+def inline_page(stems: StemSet) -> str:
+    """The page of a song with its sound in it, as an element of HTML for a notebook; a text if it would be too large.
+
+    Raises AudioReadError where `Tracks` does.
+    """
+    with Tracks(stems) as tracks, TemporaryDirectory(prefix="waveunet-") as folder:
+        seconds = tracks.frames / tracks.sample_rate_hz
+        if seconds * len(stems.stems) > MAX_INLINE_SECONDS:
+            title, stem_folder = _text(stems.title), _text(str(stems.folder))
+            return f"<p>{title}, {_clock(seconds)}: <code>waveunet listen {stem_folder}</code> writes its page.</p>"
+        overviews = _write_chunks(tracks, Path(folder))
+        chunks = [
+            re.sub(r"^waveunetChunk\(\d+,|\);\n$", "", path.read_text(encoding="ascii"))
+            for path in sorted(Path(folder).iterdir())
+        ]
+        page = _song_page(stems, tracks, overviews, "", "", chunks)
+    height = 340 + 140 * (1 + len(stems.stems))
+    return f'<iframe srcdoc="{html.escape(page)}" style="width: 100%; height: {height}px; border: 0"></iframe>'
 
 
 def write_index(folder: Path, pages: Iterable[Page]) -> Path:
@@ -172,7 +194,10 @@ def _heard(block: Audio) -> Audio:
     return stereo
 
 
-def _song_page(stems: StemSet, tracks: Tracks, overviews: Sequence[_Overview], sound: str, key: str) -> str:
+def _song_page(
+    stems: StemSet, tracks: Tracks, overviews: Sequence[_Overview], sound: str, key: str, chunks: Sequence[str] = ()
+) -> str:
+    """The page; `chunks` are in it, and not in the folder `sound`."""
     found = [overview.finish() for overview in overviews]
     top_db = max(float(decibels.max()) for _, decibels in found)
     edges_hz = overviews[0].edges_hz
@@ -186,7 +211,7 @@ def _song_page(stems: StemSet, tracks: Tracks, overviews: Sequence[_Overview], s
             "lowest": f"{edges_hz[0]:.0f}",
             "highest": f"{edges_hz[-1]:.0f}",
             "picture": "data:image/png;base64," + base64.b64encode(png(decibels, top_db)).decode(),
-            "file": _link(file, stems.folder) if file else "",
+            "file": _link(file, stems.folder) if file and not chunks else "",
             "controls": "",
         }
         if number:
@@ -208,6 +233,9 @@ def _song_page(stems: StemSet, tracks: Tracks, overviews: Sequence[_Overview], s
         about=_text(", ".join(about)),
         rows="\n".join(rows),
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
+        chunks="\n".join(
+            f'<script type="application/json" id="chunk-{number}">{text}</script>' for number, text in enumerate(chunks)
+        ),
         scripts="\n".join(f"<script>{_resource(name)}</script>" for name in SCRIPTS),
     )
     return _page(_text(stems.title), body, key, _resource("wavesurfer-LICENSE.txt"), SCRIPTS)

@@ -50,7 +50,8 @@ function chunkLoader({ folder, tracks: count, rate }) {
     const name = `${folder}/${String(number).padStart(5, "0")}.js`;
     const script = document.createElement("script");
     try {
-      const tracks = await new Promise((resolve, reject) => {
+      const inPage = document.getElementById(`chunk-${number}`);
+      const tracks = inPage ? JSON.parse(inPage.textContent) : await new Promise((resolve, reject) => {
         waiting.set(number, resolve);
         script.onerror = () => reject(new Error(`The file ${decodeURIComponent(name)} is missing. Write this page again.`));
         script.src = name;
