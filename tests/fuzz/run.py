@@ -3,9 +3,9 @@
     python tests/fuzz/run.py [--mutants 10000] [--seed 1] [KIND …]
 
 A mutant is fine (it opens), refused (an error of ours, on one line), or a fault: another exception, a process that
-ends, more than TIME_SECONDS of processor time or ten times as long, more memory than 512 MB and twice the file. The same seed makes the same mutants. Each
-kind has a process of its own whose memory is limited; a mutant that ends it costs one fault. The mutant of each new
-fault is kept in the folder that --keep names.
+ends, more than TIME_SECONDS of processor time or ten times as long, more memory than 512 MB and twice the file. The
+same seed makes the same mutants. Each kind has a process of its own whose memory is limited; a mutant that ends it
+costs one fault. The mutants of the first faults are kept in the folder that --keep names.
 """
 
 import argparse
