@@ -59,7 +59,8 @@ def eats() -> None:
     ],
 )
 def test_every_fault_is_seen(opening, fault, tmp_path, monkeypatch):
-    monkeypatch.setattr("fuzz.run.TIME_SECONDS", 0.2 if fault in ("TimeoutError", "hung") else 20.0)
+    monkeypatch.setattr("fuzz.run.TIME_SECONDS", 0.2 if fault == "TimeoutError" else 20.0)
+    monkeypatch.setattr("fuzz.run.WAIT_SECONDS", 1.0 if fault == "hung" else 200.0)
     kind = Kind("k", lambda folder: (folder / "a").write_bytes(b"x"), lambda rng, folder: (folder / "b").touch(),
                 lambda folder: opening() if (folder / "b").exists() else None)  # fmt: skip
     outcome = fuzz(kind, 2, 0, tmp_path)
