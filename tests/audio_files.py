@@ -4,6 +4,7 @@ import shutil
 import struct
 import subprocess
 from fractions import Fraction
+from functools import cache
 
 import av
 import numpy as np
@@ -14,8 +15,9 @@ from waveunet_cli.audio.layout import SPEAKERS
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
 
+@cache
 def music(frames, channels=2, rate=44100):
-    """(frames, channels) in steps of 16 bit: noise below 3 kHz that is unlike in every channel, the fourth a deep hum.
+    """(frames, channels), read only, in steps of 16 bit: noise below 3 kHz, its own in every channel, the fourth a hum.
 
     It swells and fades, so that a shift in time shows; the fourth of six channels is for bass alone.
     """
@@ -30,7 +32,9 @@ def music(frames, channels=2, rate=44100):
     samples *= 0.3 / max(np.abs(samples).max(), 1e-9)
     if channels >= 4:
         samples[:, 3:4] = 0.3 * np.sin(2 * np.pi * 60 * time) * np.sin(2 * np.pi * 1.5 * time)
-    return (np.rint(samples * 32768) / 32768).astype(np.float32)
+    samples = (np.rint(samples * 32768) / 32768).astype(np.float32)
+    samples.flags.writeable = False  # it is made once for all tests
+    return samples
 
 
 def encode(path, samples, codec, kind=None, rate=44100, layout=None, tags=None, options=None, muxing=None, bits=None):

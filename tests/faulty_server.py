@@ -84,7 +84,7 @@ class Server:
         wanted = headers.get("Range")
         if wanted is None or fault.ignore_range or headers.get("If-Range", etag) != etag:
             return None
-        return int(wanted.removeprefix("bytes=").removesuffix("-"))
+        return int(wanted.removeprefix("bytes=").partition("-")[0])  # to the end, whatever was asked for
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -118,7 +118,7 @@ def by_libsndfile(kind: str, subtype: str) -> Case:
         layout="mono" if is_mono else "stereo",
         rate=8000 if subtype in ("GSM610", "G721_32", "G723_24", "G723_40", "NMS_ADPCM_32") else 44100,
         within=20,
-        slow=kind not in ("WAV", "FLAC", "OGG", "AIFF"),
+        slow=kind not in ("WAV", "FLAC", "OGG") and (kind, subtype) != ("AIFF", "PCM_16"),
     )
 
 

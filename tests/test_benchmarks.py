@@ -65,6 +65,14 @@ def test_song(printed):
     assert [re.sub(r" +[\d.].*", "", row) for row in rows] == ["in all", "resampling", "files alone"]
 
 
+def test_reading(printed, monkeypatch):
+    *rows, last = printed("reading", "--minutes", "0.1", "--rounds", "1", "--files", "300").splitlines()
+    assert [row.split()[1] for row in rows] == [".flac", ".mp3", ".ogg", ".m4a"]
+    figures = r"open \.\w+ +\d+\.\d ms, +\d+\.\d ms of the processor; reading +\d+\.\d\d% of a separation"
+    assert all(re.fullmatch(figures, row) for row in rows)
+    assert re.fullmatch(r"list 300 songs +\d\.\d\d s", last)
+
+
 @pytest.mark.parametrize("seconds", [0.01, 1.0])
 def test_peers_compare_the_same_function(seconds, benchmark):
     network = network_of_spleeter(SMALL)

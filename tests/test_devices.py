@@ -12,7 +12,7 @@ from waveunet_cli import devices
 from waveunet_cli.devices import Placement, choose_placement
 from waveunet_cli.errors import DeviceError
 from waveunet_cli.networks.geometry import Window
-from waveunet_cli.streaming.engine import new_engine
+from waveunet_cli.streaming import engine
 from waveunet_cli.streaming.frugal import FrugalNetwork
 from waveunet_cli.streaming.windows import WindowedStream
 
@@ -222,8 +222,15 @@ def test_the_cpu_gets_the_weights_and_the_model_stays_where_it_was(monkeypatch):
 def test_separators_that_share_a_model_do_not_move_it():
     model = model_of(TINY)
     elsewhere = Placement(torch.device("meta"), torch.float32, may_leave=False)
-    new_engine(model, elsewhere, None, print)
+    engine.new_engine(model, elsewhere, None, print)
     assert {parameter.device for parameter in model.network.parameters()} == {CPU}
+
+
+def test_a_carried_network_is_placed_on_the_cpu(monkeypatch):
+    asked = []
+    monkeypatch.setattr(engine, "placed", lambda network, device: asked.append(device) or network)
+    engine.new_engine(model_of(TINY), ON_CPU, None, print)  # its weights may have been left on another device
+    assert asked == [CPU]
 
 
 @pytest.mark.gpu

@@ -1,17 +1,23 @@
 """What may import what, what --help must not load, and that everything public is named and explained."""
 
 import ast
+import gc
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
+import soundfile
 
 import waveunet_cli
-from waveunet_cli.cli import group
+from small_models import TINY, model_of
+from waveunet_cli.cli import group, loading_torch
+from waveunet_cli.networks.checkpoint import save_checkpoint
 
 PACKAGE = Path(waveunet_cli.__file__).parent
 
@@ -169,6 +175,35 @@ def test_help_loads_nothing_heavy(arguments, tmp_path):
     assert not loaded & {"torch", "numba", "resampy", "scipy", "librosa"}
 
 
+def test_a_song_loads_only_what_it_needs(tmp_path):
+    save_checkpoint(tmp_path / "tiny.safetensors", TINY, model_of(TINY).network.state_dict())
+    soundfile.write(tmp_path / "song.wav", np.zeros((100, 1)), 8000)
+    code = (
+        "import atexit, gc, json, sys\n"
+        "def last(): print('\\n' + json.dumps([gc.isenabled(), gc.get_freeze_count(), sorted(sys.modules)]))\n"
+        "atexit.register(last)\n"
+        "from waveunet_cli.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    command = [sys.executable, "-c", code, "separate", "song.wav", "-n", "./tiny.safetensors", "-q", "-d", "cpu"]
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
+    collects, frozen, modules = json.loads(done.stdout.splitlines()[-1])
+    assert collects
+    assert frozen > 100_000  # torch's, in which the last search for garbage would take its time
+    assert not {name.split(".")[0] for name in modules} & {"fsspec", "numba", "ray", "requests", "resampy", "scipy"}
+    families = {f"waveunet_cli.networks.{name}" for name in ("keras_port", "mss", "pytorch_port", "spectrogram_u_net")}
+    assert "waveunet_cli.networks.wave_u_net.network" in modules
+    assert not families & {*modules}
+
+
+def test_torch_that_is_there_already_is_not_frozen():
+    before = gc.get_freeze_count()
+    with loading_torch():
+        assert gc.isenabled()
+    assert gc.get_freeze_count() == before
+
+
 def test_all_names_are_sorted_public_and_there():
     assert waveunet_cli.__all__ == sorted(waveunet_cli.__all__)
     for name in waveunet_cli.__all__:
@@ -217,3 +252,10 @@ def test_an_unknown_command_is_a_usage_error(waveunet):
 
 def test_the_version(waveunet):
     assert waveunet("--version").out == f"waveunet, version {waveunet_cli.__version__}\n"
+
+
+def test_commands_print_through_one_file():
+    """cli/terminal.py takes from texts what a terminal would obey."""
+    for path in sorted((PACKAGE / "cli").glob("*.py")):
+        if path.name != "terminal.py":
+            assert not re.search(r"click\.s?echo|tqdm\.write|\bprint\(", path.read_text(encoding="utf-8")), path

@@ -1,13 +1,17 @@
 """Where and in which precision a network runs."""
 
+import copy
 import re
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from waveunet_cli.errors import DeviceError
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -70,3 +74,10 @@ def _has_native_bfloat16(device: torch.device) -> bool:
         asked = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("amx_tile", "avx512_bf16"))
         return any(ask() for ask in asked if ask is not None)
     return False
+
+
+def placed(network: Network, device: torch.device) -> Network:
+    """The network itself if it is on that device, else a copy there: others may be using it where it is."""
+    here = next((tensor.device for tensor in [*network.parameters(), *network.buffers()]), device)
+    same = here.type == device.type and device.index in (None, here.index)
+    return network if same else copy.deepcopy(network).to(device)

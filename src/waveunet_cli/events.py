@@ -92,14 +92,23 @@ class Note:
 
 
 @dataclass(frozen=True)
+class GeneralNote(Note):
+    """A Note that holds for all songs of a batch; a batch says it once."""
+
+
+@dataclass(frozen=True)
 class Summary:
-    """The batch is over. If it ended early, `stopped` says why, and `remaining` names the songs that were not done."""
+    """The batch is over. If it ended early, `stopped` says why, and `remaining` names the songs that were not done.
+
+    `left_out` counts the files in folders that were not taken for songs, by their extension (".jpg", or "" for none).
+    """
 
     event: ClassVar[str] = "summary"
     songs: int
     done: int
     skipped: int
     failed: tuple[FileFailed, ...]
+    left_out: Mapping[str, int]
     remaining: tuple[str, ...]
     stopped: str | None
     seconds: float
@@ -126,6 +135,7 @@ class Plan:
     songs: int
     to_do: int
     failed: tuple[FileFailed, ...]
+    left_out: Mapping[str, int]
     unknown: int
     seconds: float
     needed_bytes: int

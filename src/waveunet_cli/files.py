@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # said by drives of a network
 _NOT_NEEDED = {errno.EINVAL, errno.ENOTSUP}  # said by file systems that keep nothing back
 
 
@@ -39,3 +42,22 @@ def whole_file(path: Path, temporary: Path | None = None) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def new_lock(path: Path) -> FileLock:
+    """A lock for `locked`, which nobody holds yet."""
+    return FileLock(path, fallback_to_soft=False)  # a mark that stays when a process is killed would lock for good
+
+
+def locked(lock: FileLock, timeout_seconds: float = -1) -> bool:
+    """Take a lock, or say False where the file system knows none: then nobody is kept away.
+
+    Waits as long as it takes, or so many seconds. Raises filelock.Timeout, and OSError.
+    """
+    try:
+        lock.acquire(timeout=timeout_seconds)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
+    return True

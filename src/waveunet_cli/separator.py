@@ -1,37 +1,59 @@
 """Separating songs: the public Separator, for arrays, for streams of blocks, and for files."""
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
+from math import gcd, lcm
+from numbers import Real
 from pathlib import Path
-from typing import get_args
+from typing import Any, Unpack, get_args
 
 import numpy as np
-import torch
 
-from waveunet_cli.audio import Clip
 from waveunet_cli.devices import choose_placement
-from waveunet_cli.errors import ConfigError, DeviceError
+from waveunet_cli.errors import ConfigError
 from waveunet_cli.events import OnEvent
 from waveunet_cli.hub import load_model
 from waveunet_cli.library.find import require_distinct
 from waveunet_cli.library.ledger import Ledger
-from waveunet_cli.library.manifest import Overwrite
-from waveunet_cli.library.names import TEMPLATE
-from waveunet_cli.library.song import Separated, Song, Target, outputs_of, separate_song
+from waveunet_cli.library.manifest import Overwrite, require_overwrite
+from waveunet_cli.library.song import Separated, Song, separate_song
 from waveunet_cli.library.storage import Located
+from waveunet_cli.library.target import Settings, Target
 from waveunet_cli.networks.family import Config, Model
+from waveunet_cli.networks.geometry import MASK_HOP_FRAMES
 from waveunet_cli.networks.spleeter import MaskExtension, SpleeterConfig
-from waveunet_cli.streaming.channels import ChannelLayout
+from waveunet_cli.streaming.channels import ChannelLayout, require_mixture
 from waveunet_cli.streaming.engine import new_engine
 from waveunet_cli.streaming.song import BLOCK_FRAMES, Audio, Engine, SongStream, open_stream
 from waveunet_cli.streaming.stems import StemSelection
+from waveunet_cli.tables import check
 
 MAX_SEGMENT_SECONDS = 600
-MAX_CHANNELS = 64  # of an array; more are frames in the wrong place
+EDGE_FRAMES = 8192  # more than resampling, masks and treble add to what a network reaches, at the model's rate
+
+
+class SeparatedFile(Separated):
+    """What became of a file; a notebook shows it as a player."""
+
+    def _repr_html_(self) -> str | None:
+        from waveunet_cli.listen import inline_page, stems_at
+
+        found = stems_at([next(iter(self.stems.values()))])
+        return inline_page(found[0]) if found else None
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What a Separator is made with, as the command line would have checked it."""
+
+    device: str
+    precision: str
+    stems: tuple[str, ...] | None
+    two_stems: str | None
+    stereo: bool
 
 
 class Separator:
@@ -40,13 +62,16 @@ class Separator:
     model            a model's name, the path of a checkpoint, a loaded Model, or a configuration (random weights)
     device           auto, cpu, cuda[:N] or mps
     precision        auto, float32, bfloat16 or float16, for the convolutions
-    segment_seconds  how much is computed at once; less needs less memory (default: 1.5 s on a CPU, 8 s on a GPU)
+    segment_seconds  how much is computed at once; less needs less memory (default: 3 s, 8 s on a GPU)
     stems            the stems to return, by default all the model has
     two_stems        instead: this stem and no_<stem>, the mixture minus it
     stereo           return two channels also for a mono mixture
     mask_extension   what the stems of a Spleeter model get of a song above 11 kHz: average, their mean share of what is
                      below (the default), or zeros, nothing, as the published program does by default
     on_event         called with a Note when memory runs short, and the network goes on with less
+
+    Start processes that separate, too, with multiprocessing.get_context("spawn"): one that is forked after torch has
+    computed something waits for ever when it computes.
 
     Raises ModelNotFoundError, CheckpointError, DeviceError, and ConfigError for stems the model lacks and for a mask
     extension of a model that is no Spleeter.
@@ -65,11 +90,15 @@ class Separator:
         mask_extension: MaskExtension | None = None,
         on_event: OnEvent = lambda event: None,
     ) -> None:
-        if segment_seconds is not None and not 0 < segment_seconds <= MAX_SEGMENT_SECONDS:
+        if segment_seconds is not None and not (
+            isinstance(segment_seconds, Real) and 0 < segment_seconds <= MAX_SEGMENT_SECONDS
+        ):
             raise ConfigError(
                 f"segment of {segment_seconds} s: must be longer than 0 and at most {MAX_SEGMENT_SECONDS} s; "
                 "leave it out for the default"
             )
+        names: Any = tuple(stems) if isinstance(stems, Sequence) and not isinstance(stems, str) else stems
+        check(_Options(device, precision, names, two_stems, stereo))
         self.placement = choose_placement(device, precision)
         dtype = str(self.placement.dtype).removeprefix("torch.")
         self.settings = {"two_stems": two_stems, "stereo": stereo, "precision": dtype}
@@ -98,7 +127,7 @@ class Separator:
         """
         mixture = np.asarray(mixture)
         columns = mixture[:, None] if mixture.ndim == 1 else mixture
-        _require_audio(columns, "(frames, channels) or (frames,)")
+        require_mixture(columns, "(frames, channels) or (frames,)")
         frames, channels = columns.shape[0], self.channels(columns.shape[1])
         stems = {stem: np.empty((frames, channels), np.float32) for stem in self.stems}
         blocks = (columns[start : start + BLOCK_FRAMES] for start in range(0, max(1, frames), BLOCK_FRAMES))
@@ -120,7 +149,7 @@ class Separator:
         song: SongStream | None = None
         channels = 0
         for block in blocks:
-            _require_audio(block)
+            require_mixture(block)
             if song is None:
                 channels = block.shape[1]
                 song = self.song(sample_rate, channels)
@@ -142,70 +171,59 @@ class Separator:
     def separate_file(
         self,
         path: str | Path,
-        out: str | Path = "separated",
+        out: str | Path | None = "separated",
         *,
         track: str | None = None,
-        filename: str = TEMPLATE,
-        container: str = "wav",
-        subtype: str | None = None,
-        clip: Clip = "rescale",
         overwrite: Overwrite = "changed",
         on_event: OnEvent = lambda event: None,
+        **settings: Unpack[Settings],
     ) -> Separated:
-        """Separate a file into files that appear complete or not at all: out / filename, filled in.
+        """Separate a file into files that appear complete or not at all: out / filename, filled in; `out` None is the
+        file's own folder.
 
         track      what {track} stands for (default: the file's name without extension)
-        container  wav, flac, ogg or mp3
-        subtype    a libsndfile name, by default the nearest to the input's depth
-        clip       what happens to stems beyond full scale in integer and lossy formats: rescale (one gain for all),
-                   clamp or none
         overwrite  changed: a song is skipped if its manifest says that its stems are whole, and made from this input by
                    this model with these settings;  never: if its stems all exist;  always: it is done again
         on_event   called with FileStart, Progress, Note and FileDone of events.py
+        settings   how stems are named and written: the fields of library.target.Target
 
         Raises AudioReadError, AudioWriteError, ConfigError for an output that cannot exist, and DeviceError if memory
         runs out. Waits for another process that is at work on the same stems.
         """
+        if track is not None and not isinstance(track, str):
+            raise ConfigError(f"track: found {track!r}; give a text")
+        require_overwrite(overwrite)
         song = Song(Located(Path(path)), Path(path).stem if track is None else track)
-        target = Target(Located(Path(out)), filename, container, subtype, clip)
-        require_distinct([song], [outputs_of(self, song, target)])
+        target = Target(None if out is None else Located(Path(out)), **settings)
+        require_distinct([song], [target.outputs(self, song)])
         ledger = Ledger([song], [], on_event)
         ledger.start(song)
         done = separate_song(self, song, target, overwrite=overwrite, on_event=ledger.pass_on)
         ledger.finish(song, done)
-        return done
+        return SeparatedFile(**vars(done))
+
+    def first_frame(self, sample_rate: int, frame: int) -> int:
+        """Where a stream may begin so that from `frame` on it gives the whole song's samples, but for their rounding.
+
+        It is so far before that the silence before the stream does not reach `frame`, and at a multiple of the
+        network's steps. A network that knows one window only begins with the song.
+        """
+        model_hz, window = self.model.config.sample_rate, self.model.config.window()
+        if not window.alignment:
+            return 0
+        common = gcd(sample_rate, model_hz)
+        step = lcm(window.alignment, MASK_HOP_FRAMES, model_hz // common)  # at the model's rate
+        step = step // (model_hz // common) * (sample_rate // common)
+        reach = -(-(window.reach + EDGE_FRAMES) * sample_rate // model_hz)
+        return max(0, (frame - reach) // step * step)
 
     def channels(self, file_channels: int) -> int:
         """How many channels the stems of a file have."""
         return ChannelLayout(file_channels, self.model.config.channels, self._stereo).out
 
-    @cached_property
-    def model_sha256(self) -> str:
-        """Hash of the model's configuration and weights."""
-        config = self.model.config
-        stated = ", ".join(f"{name}={value!r}" for name, value in vars(config).items())
-        digest = hashlib.sha256(f"{type(config).__name__}({stated})".encode())
-        for name, weight in sorted(self.model.network.state_dict().items()):
-            digest.update(f"{name} {tuple(weight.shape)}".encode())
-            digest.update(weight.detach().float().cpu().contiguous().numpy())
-        return digest.hexdigest()
-
     def compute(self, function: Callable[..., dict[str, Audio]], *arguments: Audio) -> dict[str, Audio]:
         """Call a stream's function in the one thread that computes, after those before it."""
         return self._networks.submit(function, *arguments).result()
-
-    @contextmanager
-    def memory_explained(self, path: Path) -> Iterator[None]:
-        """Turn memory that ran out into one line about the song."""
-        try:
-            yield
-        except (MemoryError, RuntimeError) as error:  # on a CPU, torch raises a RuntimeError
-            out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
-            if not out_of_memory:
-                raise
-            raise DeviceError(
-                f"{path}: not enough memory on {self.placement.device}; try a smaller --segment"
-            ) from error
 
     def _mask_extension(self, asked: MaskExtension | None) -> MaskExtension:
         if asked is None:
@@ -224,19 +242,3 @@ class Separator:
     def _engine(self) -> Engine:
         """Made for the first song: all songs may be skipped."""
         return new_engine(self.model, self.placement, self._segment_seconds, self._on_event, self._extension)
-
-
-def _require_audio(block: Audio, shape: str = "(frames, channels)") -> None:
-    """Raise ConfigError unless these are finite floats (frames, channels); `shape` is what was asked for, in words."""
-    block = np.asarray(block)
-    if block.ndim != 2 or not 1 <= block.shape[1] <= MAX_CHANNELS:
-        raise ConfigError(
-            f"a mixture has 1 to {MAX_CHANNELS} channels and is {shape}, found {block.shape}; "
-            "transpose it if its channels come first"
-        )
-    if not np.issubdtype(block.dtype, np.floating):
-        raise ConfigError(
-            f"a mixture's samples are floats within ±1, found {block.dtype}; divide them by their full scale"
-        )
-    if not np.isfinite(block).all():
-        raise ConfigError("the mixture holds NaN or infinite samples; repair it first")

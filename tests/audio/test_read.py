@@ -170,7 +170,9 @@ def test_chunks_before_the_samples_are_stepped_over_with_their_pad_byte(tmp_path
 
 
 @needs_ffmpeg
-@pytest.mark.parametrize("kind", ["wav", "aiff", "au", "w64", "flac", "mp3"])
+@pytest.mark.parametrize(
+    "kind", ["wav", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("aiff", "au", "w64", "flac", "mp3"))]
+)
 def test_what_a_streaming_encoder_wrote_is_read_to_its_end(folder, tmp_path, kind):
     path = tmp_path / f"a.{kind}"
     path.write_bytes(ffmpeg("-i", folder / "WAV_PCM_16.wav", "-f", kind, "-"))
@@ -198,7 +200,9 @@ def test_joined_mp3s_are_read_to_the_end_of_the_last(tmp_path):
 
 
 @needs_ffmpeg
-@pytest.mark.parametrize("extension", ["m4a", "wma", "wv", "aac", "webm"])
+@pytest.mark.parametrize(
+    "extension", ["m4a", "wv", *(pytest.param(name, marks=pytest.mark.slow) for name in ("wma", "aac", "webm"))]
+)
 def test_other_formats_stream_through_ffmpeg(folder, tmp_path, extension):
     path = tmp_path / f"-x:%d ü.{extension}"
     ffmpeg("-i", folder / "WAV_PCM_16.wav", f"file:{path}")

@@ -26,10 +26,18 @@ from waveunet_cli.audio import (
     wav,
 )
 from waveunet_cli.audio.formats import SUBTYPE_BITS
+from waveunet_cli.audio.read import frames_of
 from waveunet_cli.errors import AudioWriteError, ConfigError
 
 RATE = 44100
-ALL = [(container, subtype) for container, kind in CONTAINERS.items() for subtype in kind.subtypes]
+ALL = [  # that libsndfile writes and reads; the others are in test_libav_encode.py
+    (container, subtype)
+    for container, kind in CONTAINERS.items()
+    for subtype in kind.subtypes
+    if container not in ("m4a", "opus", "stem")
+]
+_FIRST = {"wav/PCM_U8", "flac/PCM_S8", "ogg/VORBIS"}
+EACH_ENCODER = [pytest.param(p, marks=[] if "/".join(p) in _FIRST else pytest.mark.slow, id="/".join(p)) for p in ALL]
 INTEGERS = [pair for pair in ALL if pair[1].startswith("PCM")]
 
 
@@ -137,8 +145,9 @@ def test_what_is_within_the_limits_is_written(tmp_path, container, channels, rat
     with StemWriter({"a": tmp_path / f"a.{container}"}, rate, channels, output) as writer:
         writer.write({"a": samples})
         assert writer.commit().frames == 3000
-    found = probe(tmp_path / f"a.{container}")
-    assert (found.frames, found.channels, found.sample_rate_hz) == (3000, channels, rate)
+    found = soundfile.info(tmp_path / f"a.{container}")  # also where no song has such channels or such a rate
+    assert (found.channels, found.samplerate) == (channels, rate)
+    assert frames_of(tmp_path / f"a.{container}") == 3000
 
 
 @pytest.mark.parametrize("channels", [3, 5, 6, 7, 8])
@@ -378,7 +387,7 @@ def test_a_song_of_no_frames(tmp_path, pair, clip):
 
 
 @pytest.mark.parametrize("clip", ["rescale", "none"])
-@pytest.mark.parametrize("pair", ALL)
+@pytest.mark.parametrize("pair", EACH_ENCODER)
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, ValueError, None])
 def test_nothing_remains_without_a_commit(tmp_path, pair, clip, failure):
     kept = tmp_path / "old" / "vocals.x"

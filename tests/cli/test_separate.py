@@ -18,7 +18,7 @@ import pytest
 import soundfile
 from safetensors.torch import save_file
 
-from audio_files import encode, patched
+from audio_files import dsd_bits, dsf, encode, music, patched
 from small_models import FOUR, TINY, network_of
 from waveunet_cli import separator as separate
 from waveunet_cli.networks.checkpoint import save_checkpoint
@@ -103,11 +103,17 @@ def test_the_embedded_model_separates_by_default(waveunet, here):
 def test_folders_are_searched_through_and_through(run, here):
     for name in ("one.wav", "cd/TWO.WAV", "cd/three.FLAC", "cd/deep/four.AIFF", ".hidden/no.wav", "._one.wav"):
         write(here / "music" / name)
-    (here / "music" / "cover.jpg").touch()
+    for name in ("cover.jpg", "cd/BACK.JPG", "cd/notes", ".hidden/x.jpg"):
+        (here / "music" / name).touch()
+    left_out = (
+        "not taken for songs because of their extensions: 2 .jpg, 1 without one; name such a file itself to have it "
+        "separated\n"
+    )
     expected = stems_of("cd/TWO", "cd/deep/four", "cd/three", "one", out="music/separated")
     for _ in range(2):  # the second time, its own output lies in the folder
         ran = run("music", "-o", "music/separated", "--overwrite", "always")
-        assert (ran.code, ran.out.splitlines(), ran.err) == (0, expected, "")
+        assert (ran.code, ran.out.splitlines(), ran.err) == (0, expected, left_out)
+    assert run("music", "-o", "music/separated", "--overwrite", "always", "-q").err == ""
 
 
 def test_every_format_libsndfile_reads(run, here):
@@ -142,6 +148,23 @@ def test_what_a_file_has_lost_is_an_event(run, here):
     Path(path).write_bytes(patched(data, (frames[20] + 4, b"\xff" * 60)))
     said = [json.loads(line) for line in run("a.mp3", "--progress", "json").err.splitlines()]
     assert "a.mp3: 0.026 s could not be decoded and are silent" in [line.get("text") for line in said]
+
+
+def test_dsd_is_said_to_be_24_bit_at_a_rate_that_people_use(run, here):
+    Path("a.dsf").write_bytes(dsf(dsd_bits(music(500, 1, 88_200), 32)))
+    ran = run("a.dsf")
+    assert (ran.code, ran.err) == (0, "a.dsf: DSD is read as 24 bit at 88200 Hz\n")
+    found = {(file.samplerate, file.subtype, file.frames) for file in map(soundfile.info, ran.stems)}
+    assert found == {(88_200, "PCM_24", 500)}
+
+
+def test_a_song_of_unknown_length_has_ordinary_stems(run, here):
+    """Many readers refuse RF64."""
+    encode("a.aac", noise(30_000), "aac", "adts")
+    ran = run("a.aac", "--progress", "json")
+    (progress, *_) = [json.loads(line) for line in ran.err.splitlines() if '"progress"' in line]
+    assert progress["total_seconds"] is None
+    assert {path.read_bytes()[:4] for path in ran.stems} == {b"RIFF"}
 
 
 def test_two_inputs_never_meet(run, here):
@@ -491,8 +514,16 @@ def test_permissions(run, here):
         (["secret.wav"], "secret.wav: may not be read; check the permissions"),
         (["song.wav", "-o", "closed"], "may not be written; check the folder's permissions"),
         (["song.wav", "-o", "private/deeper"], "may not be written; check the folder's permissions"),
-        (["private/song.wav"], "private/song.wav: no such file or folder"),
+        (
+            ["private/song.wav"],
+            "private/song.wav: cannot be looked for (Permission denied); check the permissions of the folders above",
+        ),
         (["private"], "private: cannot be searched (Permission denied)"),
+        (
+            ["song.wav", "-n", "private/tiny.safetensors"],
+            "private/tiny.safetensors: cannot be used (Permission denied)",
+        ),
+        (["song.wav", "--report", "private/x/report.json"], "private/x: cannot be used (Permission denied)"),
     ):
         with ordinary_user():
             ran = run(*arguments)
@@ -501,6 +532,28 @@ def test_permissions(run, here):
         assert line.startswith("Error: ")
         assert words in line
     assert tree(here) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "private/recipe.toml"],
+        ["evaluate", "private/songs", "--quick", "-n", "tiny.safetensors"],
+        ["evaluate", "m", "--estimates", "private/stems", "--quick"],
+    ],
+    ids=" ".join,
+)
+def test_what_lies_in_a_folder_that_may_not_be_entered(waveunet, here, arguments):
+    write(here / "m" / "song" / "vocals.wav")
+    (here / "private").mkdir(mode=0o000)
+    here.chmod(0o755)
+    with ordinary_user():
+        ran = waveunet(*arguments)
+    assert ran.code == 1
+    (line,) = ran.err.splitlines()
+    assert line.startswith("Error: ")
+    assert "private" in line
+    assert "Permission denied" in line
 
 
 def test_an_unknown_model(fails, here):

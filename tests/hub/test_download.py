@@ -6,6 +6,7 @@ import re
 import shutil
 import ssl
 import subprocess
+import sys
 import threading
 from collections import namedtuple
 from email.utils import formatdate
@@ -233,6 +234,8 @@ def test_a_redirect_to_what_cannot_be_asked_is_refused_at_once(server, fetch, sl
     with pytest.raises(DownloadError, match=r"could not be fetched") as error:
         fetch(KNOWN, server.url("/a"))
     assert sleeps == []
+    if target.startswith(("ftp", "file", "gopher")):
+        assert f"redirects from http to {target.partition(':')[0]}" in str(error.value)
     assert str(error.value).isprintable()
 
 
@@ -380,3 +383,17 @@ def test_the_bar_shows_bytes_and_rate_on_a_terminal_only(server, tmp_path, capsy
     out, err = fetched("shown.bin")
     assert out == ""
     assert re.search(r"shown\.bin.*10\.2k.*B/s", err)
+
+
+def test_a_proxy_that_needs_a_package_is_named_at_once(waveunet, tmp_path, monkeypatch):
+    """requests would call it a failure that may pass."""
+    monkeypatch.setitem(sys.modules, "socks", None)
+    monkeypatch.setattr(Downloader, "_receive", lambda *_: pytest.fail("asked"))
+    monkeypatch.setenv("ALL_PROXY", "socks5://user:secret@127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("WAVEUNET_CACHE", str(tmp_path / "cache"))
+    ran = waveunet("models", "download", "m4")
+    assert (ran.code, ran.out) == (1, "")
+    last = ran.err.splitlines()[-1]
+    assert last.endswith(": the proxy 127.0.0.1:9 needs PySocks; install it with: pip install PySocks")
+    assert "trying again" not in ran.err

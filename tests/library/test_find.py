@@ -31,7 +31,8 @@ def touch(*names):
 
 
 def found(*inputs, out="separated"):
-    return find_songs(map(located, inputs), located(out))
+    found = find_songs(map(located, inputs), located(out))
+    return found.songs, found.problems
 
 
 def tracks(*inputs, out="separated"):
@@ -228,7 +229,7 @@ def test_links_to_nowhere_are_kept_to_be_reported(here):
 def test_what_is_not_there(here):
     touch("empty/notes.txt")
     assert problem("none.wav") == "none.wav: no such file or folder; check the path"
-    assert problem("x" * 300).endswith("no such file or folder; check the path")
+    assert problem("x" * 300).endswith(": cannot be looked for (File name too long); check the path")
     assert problem("empty").startswith("empty: no audio files in this folder; name one with songs")
 
 
@@ -246,7 +247,7 @@ def test_folders_that_may_not_be_entered(here):
         Path("m/closed").chmod(0o755)
     assert [song.track for song in songs] == ["a"]
     assert [str(error) for error in problems] == [
-        "m/closed/b.wav: no such file or folder; check the path",
+        "m/closed/b.wav: cannot be looked for (Permission denied); check the permissions of the folders above",
         "m/closed: cannot be searched (Permission denied); check permissions",
     ]
 

@@ -21,8 +21,9 @@ from waveunet_cli.errors import AudioWriteError
 from waveunet_cli.library import lanes
 from waveunet_cli.library.lanes import Lanes
 from waveunet_cli.library.ledger import Ledger
-from waveunet_cli.library.song import Separated, Song, Target, separate_song
+from waveunet_cli.library.song import Separated, Song, separate_song
 from waveunet_cli.library.storage import HERE, BusyError, located
+from waveunet_cli.library.target import Target
 from waveunet_cli.separator import Separator
 
 # --- killed and run again

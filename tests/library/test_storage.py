@@ -199,8 +199,8 @@ def test_done_is_what_the_manifest_says(run, songs, place):
 
 
 def found(*inputs, out):
-    songs, problems = find_songs(map(located, inputs), located(out))
-    return {song.track for song in songs}, [str(problem) for problem in problems]
+    found = find_songs(map(located, inputs), located(out))
+    return {song.track for song in found.songs}, [str(problem) for problem in found.problems]
 
 
 def test_hidden_files_the_output_and_stems_are_no_songs(songs, place):
@@ -212,6 +212,14 @@ def test_hidden_files_the_output_and_stems_are_no_songs(songs, place):
     place.write("m/out/album/f.wav", b"")
     assert found(place / "m/out/album", out=place / "m/out") == ({"f"}, [])
     assert found(place / "m/out/album", place / "m/out/tiny", out=place / "m/out")[0] == {"f"}
+
+
+def test_files_of_other_kinds_are_counted_once(songs, place):
+    names = ("a.wav", "cover.jpg", "cd/b.JPG", "cd/notes", ".x.jpg", "out/c.jpg", "own/d.jpg", "own/named.xyz")
+    for name in (*names, "stems/.waveunet-0123456789ab.json"):
+        place.write(f"m/{name}", b"")
+    inputs = [located(place / name) for name in ("m", "m/cd", "m/own/named.xyz")]
+    assert find_songs(inputs, located(place / "m/out")).left_out == {".jpg": 3, "": 1}
 
 
 def test_what_cannot_be_found(songs, place):

@@ -78,7 +78,7 @@ def engines(network, hop, batch=1):  # type: ignore[no-untyped-def]
     st.sampled_from(NETWORKS),
     st.integers(0, 5 * HOP),
     st.lists(st.integers(0, 3 * HOP), min_size=1, max_size=3).filter(lambda sizes: sum(sizes) > 99),
-    st.integers(1, 2 * HOP),
+    st.integers(HOP // 8, 2 * HOP),
 )
 def test_neither_windows_nor_blocks_show(network, frames, cuts, hop):  # type: ignore[no-untyped-def]
     x = noise(1, network.config.channels, frames)

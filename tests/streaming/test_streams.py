@@ -118,6 +118,23 @@ def test_a_padded_network_cannot_be_carried():
         CarriedNetwork(network_of(replace(TINY, padding="same")))
 
 
+def test_silence_before_a_song_is_not_computed():
+    network, computed = NETWORKS[2], []
+    carried_network = CarriedNetwork(network, block_frames=16)
+    advance = carried_network.advance
+    carried_network.advance = lambda lines, block: computed.append(len(block)) or advance(lines, block)
+    x = noise(1, network.config.channels, 200)
+    assert_same(through(carried_network.stream(), x), whole(network, x))
+    assert sum(computed) <= 200 + network.config.window(1).context + 3 * carried_network.step
+
+
+@pytest.mark.parametrize(("most_frames", "splits"), [(FEW - 1, 0), (FEW, 1), (2 * FEW, 2), (8 * FEW, 2)])
+def test_kernels_are_split_only_where_that_is_used(most_frames, splits):
+    layer = torch.nn.Conv1d(72, 1, 15)
+    assert carried._splits(layer, torch.float32, most_frames) == splits
+    assert carried._splits(layer, torch.bfloat16, most_frames) == 0
+
+
 # --- how far a sample reaches
 
 

@@ -63,9 +63,13 @@ def assert_same(a: Path, b: Path) -> None:
         assert torch.equal(one[name], two[name]), name
 
 
-@pytest.mark.parametrize("stop_at", [1, 3, 4])
-def test_a_training_resumed_is_bit_for_bit_the_one_uninterrupted(songs: Path, tmp_path: Path, stop_at: int) -> None:
+@pytest.mark.parametrize(("stop_at", "optimizer"), [(1, "adam"), (3, "muon"), (4, "adam")])
+def test_a_training_resumed_is_bit_for_bit_the_one_uninterrupted(
+    songs: Path, tmp_path: Path, stop_at: int, optimizer: str
+) -> None:
     values = recipe_values(songs, hold_out=1, augmentation={"remix": 0.5, "speed": 0.5, "reverb": 0.5})
+    values["schedule"]["optimizer"] = optimizer
+    values["architecture"]["filters"] = 9  # more than FEW_FILTERS
     assert run(values, tmp_path / "whole").step == 6
     stopped = run(values, tmp_path / "parts", stop_at=stop_at)
     assert (stopped.step, stopped.done) == (stop_at, False)
@@ -526,3 +530,8 @@ def test_the_speed_logged_after_a_resumption_is_that_of_its_own_steps(songs: Pat
 def test_refuses_what_does_not_divide(songs: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         run(recipe_values(songs, **changes), tmp_path / "out")
+
+
+def test_an_epoch_that_never_ends_takes_no_memory(songs: Path, tmp_path: Path) -> None:
+    schedule = {"kind": "budget", "minutes": 1e-9, "batch": 2, "epoch_steps": 10**12}
+    assert run(recipe_values(songs, schedule=schedule), tmp_path).step == 1

@@ -45,6 +45,7 @@ class AudioInfo:
     channel_mask: int = 0
 
 
+MAX_QUALITY = 10
 FLOAT_DEPTH = 33  # one step above 32 bit integers
 DEPTHS = MappingProxyType(
     {
@@ -57,7 +58,9 @@ DEPTHS = MappingProxyType(
 )
 """The depths of inputs that choose a default, in bits, with their names."""
 
-SUBTYPE_BITS = MappingProxyType({"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32})
+SUBTYPE_BITS = MappingProxyType(
+    {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32, "ALAC_16": 16, "ALAC_24": 24}
+)
 """Bits a sample, of the subtypes that are not compressed by an ear's measure."""
 
 _DEPTH = MappingProxyType(
@@ -91,6 +94,10 @@ class Container:
     has_vorbis_order: whether channels stand in it as in Vorbis
     may_be_empty: whether it can hold 0 frames
     max_peak: the largest |sample| that its encoder is good for
+    stored_hz: the rate at which it holds sound of every rate; None: that of the sound
+    kbits: the bit rates that can be asked for, in kilobits a second; None: it has none
+    has_quality: whether a quality can be asked for
+    ending: the end of a file's name, if that is not `extension`; one_file: whether one file holds all stems
     """
 
     extension: str
@@ -103,6 +110,11 @@ class Container:
     has_vorbis_order: bool = False
     may_be_empty: bool = True
     max_peak: float = math.inf
+    stored_hz: int | None = None
+    kbits: range | None = None
+    has_quality: bool = False
+    ending: str = ""
+    one_file: bool = False
 
     def takes_rate(self, rate_hz: int) -> bool:
         return any(rate_hz in rates if isinstance(rates, range) else rate_hz == rates for rates in self.rates_hz)
@@ -135,6 +147,7 @@ _FORMATS = (
         may_end_the_process=True,
         max_peak=1000.0,
         has_vorbis_order=True,
+        has_quality=True,
     ),
     Container(
         "mp3",
@@ -145,6 +158,37 @@ _FORMATS = (
         may_end_the_process=True,
         max_peak=1000.0,
         may_be_empty=False,
+        kbits=range(32, 321),
+        has_quality=True,
+    ),
+    Container(
+        "m4a",
+        ("AAC", "ALAC_16", "ALAC_24"),
+        max_channels=2,
+        rates_hz=(8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000),
+        max_peak=1000.0,
+        may_be_empty=False,
+        kbits=range(16, 513),
+    ),
+    Container(
+        "opus",
+        ("OPUS",),
+        max_channels=2,
+        rates_hz=(range(1, 1 << 20),),
+        max_peak=1000.0,
+        may_be_empty=False,
+        stored_hz=48_000,
+        kbits=range(12, 511),
+    ),
+    Container(
+        "stem",
+        ("AAC", "ALAC_16", "ALAC_24"),
+        max_channels=2,
+        rates_hz=(44_100, 48_000),
+        may_be_empty=False,
+        kbits=range(16, 513),
+        ending="stem.mp4",
+        one_file=True,
     ),
 )
 CONTAINERS: Mapping[str, Container] = MappingProxyType({container.extension: container for container in _FORMATS})
@@ -153,15 +197,28 @@ CONTAINERS: Mapping[str, Container] = MappingProxyType({container.extension: con
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """A key of CONTAINERS, one of its subtypes, and what the channels are, as in WAV; 0 if that is not known."""
+    """A key of CONTAINERS, one of its subtypes, and what the channels are, as in WAV; 0 if that is not known.
+
+    kbits, quality: as they were asked for; one of them at most
+    """
 
     container: str
     subtype: str
     channel_mask: int = 0
+    kbits: int | None = None
+    quality: float | None = None
 
 
-def choose_output(info: AudioInfo, container: str, subtype: str | None = None) -> OutputFormat:
+def choose_output(
+    info: AudioInfo,
+    container: str,
+    subtype: str | None = None,
+    kbits: int | None = None,
+    quality: float | None = None,
+) -> OutputFormat:
     """The format of the stems of a song; without `subtype` the nearest legal one to the input's depth.
+
+    kbits: kilobits a second; quality: from 0, the smallest file, to 10, the best sound
 
     `container` and `subtype` may be in any case. Raises ConfigError, naming what is legal, where the
     container cannot hold the subtype, the number of channels or the sample rate.
@@ -169,7 +226,7 @@ def choose_output(info: AudioInfo, container: str, subtype: str | None = None) -
     found = _container(container)
     if subtype is None:
         subtype = found.default_subtype(16 if info.lossy else _DEPTH.get(info.subtype, 16))
-    chosen = require_legal(container, subtype)
+    chosen = require_legal(container, subtype, kbits, quality)
     if found.max_channels is not None and info.channels > found.max_channels:
         raise ConfigError(
             f"{info.path}: {found.extension} holds at most {found.max_channels} channels,"
@@ -187,7 +244,7 @@ def choose_output(info: AudioInfo, container: str, subtype: str | None = None) -
             f"{info.path}: {found.extension} cannot say that its channels are {' '.join(speakers(mask))};"
             " choose wav or flac"
         )
-    return OutputFormat(found.extension, chosen, mask)
+    return OutputFormat(found.extension, chosen, mask, kbits, quality)
 
 
 def _rates(rates: int | range) -> str:
@@ -197,12 +254,27 @@ def _rates(rates: int | range) -> str:
     return f"{rates.start} to {rates[-1]}{steps}"
 
 
-def require_legal(container: str, subtype: str | None) -> str:
-    """The subtype, in capitals, if the container can hold it (its first if None); else ConfigError."""
-    legal = _container(container).subtypes
+def require_legal(container: str, subtype: str | None, kbits: int | None = None, quality: float | None = None) -> str:
+    """The subtype, in capitals, if the container can hold it (its first if None) in this quality; else ConfigError."""
+    found = _container(container)
+    legal = found.subtypes
     chosen = legal[0] if subtype is None else subtype.upper()
     if chosen not in legal:
         raise ConfigError(f"{container.lower()} cannot hold the subtype {chosen}; choose one of {', '.join(legal)}")
+    if kbits is not None and quality is not None:
+        raise ConfigError("--bitrate and --quality exclude each other; give one of them")
+    if kbits is not None and (found.kbits is None or chosen in SUBTYPE_BITS):
+        others = ", ".join(name for name, each in CONTAINERS.items() if each.kbits)
+        raise ConfigError(f"{found.extension} as {chosen} has no bit rate to choose; leave it out, or choose {others}")
+    if kbits is not None and found.kbits is not None and kbits not in found.kbits:
+        raise ConfigError(
+            f"{found.extension}: a bit rate of {kbits}k; choose one from {found.kbits[0]}k to {found.kbits[-1]}k"
+        )
+    if quality is not None and not found.has_quality:
+        others = ", ".join(name for name, each in CONTAINERS.items() if each.has_quality)
+        raise ConfigError(f"{found.extension} has no quality to choose; leave it out, or choose {others}")
+    if quality is not None and not 0 <= quality <= MAX_QUALITY:
+        raise ConfigError(f"a quality of {quality:g}; choose one from 0 to {MAX_QUALITY}")
     return chosen
 
 

@@ -31,9 +31,12 @@ _BROADCAST_FORMATS = frozenset({"aac", "ac3", "dts", "eac3", "loas", "mpeg", "mp
 # Elsewhere FFmpeg tells a length that is rounded or guessed.
 _EXACT_FORMATS = frozenset({"aiff", "ape", "au", "caf", "flac", "mov", "ogg", "tak", "tta", "w64", "wav", "wv"})
 _MOV_TOLERANCE_SECONDS = 0.5  # encoder delay and edit lists move the end by some frames of the codec
-_MP3_TOLERANCE_FRAMES = 2 * 1152  # some encoders count the header frame, or the decoder's delay, as music
+_MP3_TOLERANCE = 2  # of its own frames: some encoders count the header frame, or the decoder's delay, as music
+_MPEG_1_HZ, _MPEG_FRAMES, _MPEG_2_FRAMES = 32_000, 1152, 576  # the lowest rate of MPEG-1; samples of a frame; below it
+_MOST_GAP_FRAMES = 1 << 13  # of one packet, however long a container says that it lasts
 _W64_UNIT_BYTES = 8
 _OPUS_FRAMES_A_BYTE = 500  # at most, at 6 kbit/s with pauses: a broadcast of one page looks longer
+_AAC_FRAMES = 2048  # the longest packet
 _UNNAMED = "NONE"  # a channel of which nothing is known
 _PLANES = 8
 _FULL_SCALES = {np.dtype(np.int16): 15, np.dtype(np.int32): 31, np.dtype(np.int64): 63}  # as powers of two
@@ -46,7 +49,7 @@ class LibavSource:
     for a packet that cannot be decoded and for a file that is shorter than it says, except for broadcasts.
     """
 
-    def __init__(self, span: Span, why: str, on_event: Callable[[Note], None]) -> None:
+    def __init__(self, span: Span, why: str, on_event: Callable[[Note], None], track: int | None = None) -> None:
         import av  # a tenth of a second, which only those wait who need it
 
         self._span = span
@@ -65,7 +68,7 @@ class LibavSource:
         except self._failures as error:
             raise self._no_audio(why, _reason(error)) from error
         try:
-            stream = self._stream = self._find_stream(why)
+            stream = self._stream = self._find_stream(why, track)
             context = stream.codec_context
             self._codec: str = context.codec.canonical_name
             self._formats = self._container.format.name.split(",")
@@ -79,6 +82,7 @@ class LibavSource:
             self._decimator = _Decimator(self._span, on_event) if self._codec.startswith("dsd_") else None
             self._packer: AudioResampler | None = None
             self._rate_hz, self._speakers = context.sample_rate, _speakers_of(context.layout)[0]
+            self._trimmed_frames = self._count_of_itunes()
             self._layout: AudioLayout | None = None
             self._layout_is_frail = False
             self._order: list[int] | None = None
@@ -108,12 +112,26 @@ class LibavSource:
             " name an audio file, or convert it to WAV or FLAC"
         )
 
-    def _find_stream(self, why: str) -> "AudioStream":
-        for stream in self._container.streams.audio:
-            # a format guessed from the name alone shows as a stream without channels
-            if stream.codec_context is not None and _speakers_of(stream.codec_context.layout)[0]:
-                return stream
-        raise self._no_audio(why, "no stream of a codec that FFmpeg knows")
+    def _find_stream(self, why: str, track: int | None) -> "AudioStream":
+        # a format guessed from the name alone shows as a stream without channels
+        known = [
+            stream
+            for stream in self._container.streams.audio
+            if stream.codec_context is not None and _speakers_of(stream.codec_context.layout)[0]
+        ]
+        if not known:
+            raise self._no_audio(why, "no stream of a codec that FFmpeg knows")
+        if track is not None and not 1 <= track <= len(known):
+            raise AudioReadError(
+                f"{self._span.path}: holds {len(known)} audio tracks, not {track}; choose another --track"
+            )
+        if track is None and len(known) > 1:
+            titles = [stream.metadata.get("title") or stream.metadata.get("handler_name") for stream in known]
+            named = ", ".join(f"{number} {title or 'unnamed'}" for number, title in enumerate(titles, 1))
+            self._on_event(
+                Note(f"{self._span.path}: holds {len(known)} audio tracks ({named}); the first is read, see --track")
+            )
+        return known[0 if track is None else track - 1]
 
     def _count_stated(self) -> int | None:
         """How many frames the file says it holds; None where it only lets guess."""
@@ -123,6 +141,8 @@ class LibavSource:
         if self._codec == "mp3":
             is_counted = self._formats == ["mp3"] and self._counts_frames
             return round(duration * unit * self._rate_hz) if is_counted else None
+        if self._trimmed_frames is not None:
+            return self._trimmed_frames
         if self._codec == "opus" and self._formats == ["ogg"]:
             (skipped,) = struct.unpack("<10xH", (self._stream.codec_context.extradata or b"")[:12].ljust(12, b"\0"))
             stated = duration - (self._stream.start_time or 0) - int(skipped)
@@ -158,12 +178,35 @@ class LibavSource:
                     self._fail(_reason(error))
                 frames = self._behind_junk(packet)
                 if not frames:
-                    self._gap_frames += round((packet.duration or 0) * packet.time_base * self._rate_hz)
+                    lasting = round((packet.duration or 0) * packet.time_base * self._rate_hz)
+                    self._gap_frames += min(max(0, lasting), _MOST_GAP_FRAMES)
             for frame in frames:
-                yield from self._converted(frame)
+                for block in self._converted(frame):
+                    yield self._trimmed(block)
         if self._decimator:
             yield from map(_as_float, self._decimator.push(None))
         self._check_end()
+
+    def _count_of_itunes(self) -> int | None:
+        """How many frames the tag iTunSMPB counts; what comes after them in the last packet is no music."""
+        told = self._container.metadata.get("iTunSMPB", "").split()
+        if self._codec != "aac" or len(told) < 4:
+            return None
+        try:
+            count = int(told[3], 16)
+        except ValueError:
+            return None
+        duration = float((self._stream.duration or 0) * (self._stream.time_base or 0)) * self._rate_hz
+        return count if abs(count - duration) <= _AAC_FRAMES else None
+
+    def _trimmed(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A block that was just decoded, without what lies behind the end."""
+        if self._trimmed_frames is None:
+            return block
+        beyond = self._decoded_frames - self._trimmed_frames
+        if beyond > 0:
+            self._decoded_frames = self._trimmed_frames
+        return block[: len(block) - max(0, beyond)]
 
     def _behind_junk(self, packet: "Packet[AudioStream]") -> "list[AudioFrame]":
         """The frame of MPEG audio in a packet that does not begin with it: FFmpeg puts tags and the like before it."""
@@ -193,9 +236,11 @@ class LibavSource:
         for part in self._decimator.push(frame) if self._decimator else self._packed(frame):
             block = _as_float(part)  # (frames, channels)
             if self._gap_frames and self._decoded_frames:  # between what could be decoded
-                yield np.zeros((self._gap_frames, len(self._speakers)), np.float32)
                 self._silent_frames += self._gap_frames
                 self._decoded_frames += self._gap_frames
+                for start in range(0, self._gap_frames, _MOST_GAP_FRAMES):
+                    frames = min(_MOST_GAP_FRAMES, self._gap_frames - start)
+                    yield np.zeros((frames, len(self._speakers)), np.float32)
             self._gap_frames = 0
             self._decoded_frames += len(block)
             yield block if self._order is None else block[:, self._order]
@@ -248,7 +293,7 @@ class LibavSource:
             stated = self._container.duration / 1e6 * self._rate_hz
             tolerance = _MOV_TOLERANCE_SECONDS * self._rate_hz
         elif self._codec == "mp3":
-            tolerance = _MP3_TOLERANCE_FRAMES
+            tolerance = _MP3_TOLERANCE * (_MPEG_FRAMES if self._rate_hz >= _MPEG_1_HZ else _MPEG_2_FRAMES)
         elif self._codec == "opus":
             return  # what is missing was lost on the way, not cut off
         if self._decoded_frames < stated - tolerance:

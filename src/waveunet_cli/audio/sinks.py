@@ -6,14 +6,17 @@ import re
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from waveunet_cli.audio.encode import EncoderFailedError, EncoderProcess, SndfileEncoder
-from waveunet_cli.audio.formats import CONTAINERS, OutputFormat
+from waveunet_cli.audio.formats import CONTAINERS, MAX_QUALITY, OutputFormat
 from waveunet_cli.audio.layout import to_vorbis
-from waveunet_cli.audio.read import probe
+from waveunet_cli.audio.libav_encode import CODECS, LibavEncoder, stored_frames
+from waveunet_cli.audio.read import frames_of
+from waveunet_cli.audio.tags import Tags, write_tags
 from waveunet_cli.audio.wav import WavWriter, write_all
 from waveunet_cli.errors import AudioReadError, AudioWriteError
 from waveunet_cli.files import to_disk
@@ -68,6 +71,17 @@ class Spool:
         self.temporary.unlink(missing_ok=True)
 
 
+def _asked_for(output: OutputFormat, sample_rate_hz: int) -> dict[str, Any]:
+    """The settings of libsndfile for a quality or a bit rate of MP3, which it knows as a level from 1 down to 0."""
+    if output.quality is not None:
+        return {"compression_level": min(1 - output.quality / MAX_QUALITY, 0.9999)}  # LAME refuses the last
+    if output.kbits is None:
+        return {}
+    lowest, highest = (32, 320) if sample_rate_hz >= 32_000 else (8, 160)
+    level = (highest - min(output.kbits, highest)) / (highest - lowest)
+    return {"compression_level": level, "bitrate_mode": "CONSTANT"}
+
+
 class Encoder:
     """One stem encoded into a temporary file."""
 
@@ -79,10 +93,13 @@ class Encoder:
         expected_frames: int | None,
         sample_rate_hz: int,
         channels: int,
+        tags: Tags | None = None,
     ) -> None:
+        """tags: what the file is to say of itself"""
         self.temporary = temporary
         self._target = target
         self._output = output
+        self._tags = tags
         self._frames = 0
         container = CONTAINERS[output.container]
         self._order = to_vorbis(channels) if container.has_vorbis_order else None
@@ -90,11 +107,18 @@ class Encoder:
         if output.container == "flac" and output.channel_mask and channels > 2:
             self._comment = f"WAVEFORMATEXTENSIBLE_CHANNEL_MASK=0x{output.channel_mask:04X}"
         settings = {"format": output.container, "subtype": output.subtype, **container.encoder}
-        self._encoder: WavWriter | SndfileEncoder | EncoderProcess
+        settings |= _asked_for(output, sample_rate_hz)
+        self._stored_hz = container.stored_hz or sample_rate_hz
+        self._sample_rate_hz = sample_rate_hz
+        self._encoder: WavWriter | SndfileEncoder | EncoderProcess | LibavEncoder
         with self._explained():
             if output.container == "wav":
                 self._encoder = WavWriter(
                     temporary, output.subtype, sample_rate_hz, channels, output.channel_mask, expected_frames
+                )
+            elif output.subtype in CODECS:
+                self._encoder = LibavEncoder(
+                    temporary, output.subtype, sample_rate_hz, channels, self._stored_hz, output.kbits
                 )
             elif container.may_end_the_process:
                 self._encoder = EncoderProcess(temporary, sample_rate_hz, channels, settings)
@@ -107,22 +131,29 @@ class Encoder:
         with self._explained():
             self._encoder.write(block if self._order is None else block[:, self._order])
 
-    def finish(self) -> None:
-        """Close the file, wait until it is on the disk, and check that its header counts the frames written."""
+    def finish(self) -> list[str]:
+        """Close the file, wait until it is on the disk, and check that its header counts the frames written.
+
+        Returns what of its tags the format has no place for.
+        """
+        lost: list[str] = []
         with self._explained():
             self._encoder.finish()
             if self._comment:
                 self._put_comment()
+            if self._tags is not None:
+                lost = write_tags(self.temporary, self._output.container, self._tags)
             to_disk(self.temporary)
         try:
-            found_frames = probe(self.temporary).frames
+            found_frames = frames_of(self.temporary)
         except AudioReadError:
             found_frames = None
-        if found_frames != self._frames:
+        if found_frames != stored_frames(self._frames, self._sample_rate_hz, self._stored_hz):
             raise AudioWriteError(
                 f"{self._target}: {self._frames} frames written, {found_frames or 0} found in the file;"
                 " try again or choose wav"
             )
+        return lost
 
     def _put_comment(self) -> None:
         """In the place of the filler: libsndfile writes comments of certain names only."""

@@ -8,7 +8,7 @@ import contextlib
 import errno
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from waveunet_cli.audio.formats import CONTAINERS, SUBTYPE_BITS, OutputFormat
 from waveunet_cli.audio.sinks import Encoder, Spool, explained
+from waveunet_cli.audio.tags import Tags
 from waveunet_cli.errors import AudioWriteError, ConfigError
 
 Clip = Literal["rescale", "clamp", "none"]
@@ -26,12 +27,15 @@ Clip = Literal["rescale", "clamp", "none"]
 
 @dataclass(frozen=True)
 class WriteReport:
-    """frames per stem, the gain applied to all stems, the peak |sample| before it, and the samples clipped."""
+    """What was written: frames per stem, the gain applied to all stems, the peak |sample| before it, and the samples
+    clipped; and what the stems say of themselves is without, in words, because their format has no place for it.
+    """
 
     frames: int
     gain: float
     peak: float
     clipped_samples: int
+    lost: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ class StemWriter:
 
     tag: goes into the names of the temporary files, to know them by.
 
+    tags: stem → what its file says of itself: title, cover …
+
     expected_frames: the song's length where known. WAV beyond 4 GiB becomes RF64 (same extension).
     Raises AudioWriteError.
     """
@@ -101,6 +107,7 @@ class StemWriter:
         clip: Clip = "rescale",
         expected_frames: int | None = None,
         tag: str = "0",
+        tags: Mapping[str, Tags] | None = None,
     ) -> None:
         if clip not in ("rescale", "clamp", "none"):
             raise ConfigError(f"unknown clip mode {clip!r}; choose rescale, clamp or none")
@@ -112,6 +119,7 @@ class StemWriter:
         self._clip = clip
         self._expected_frames = expected_frames
         self._tag = tag
+        self._tags = tags or {}
         self._spools = clip == "rescale" and self._range is not None
         self._frames = 0
         self._lowest = 0.0
@@ -125,7 +133,7 @@ class StemWriter:
         try:
             for stem, path in self._paths.items():
                 self._prepare(path)
-                self._sinks[stem] = self._open_sink(path)
+                self._sinks[stem] = self._open_sink(stem)
         except BaseException:
             self._abort()
             raise
@@ -147,14 +155,18 @@ class StemWriter:
             if path.is_dir():  # an OSError where the name is too long
                 raise AudioWriteError(f"{path}: is a folder; choose another name or remove it")
 
-    def _open_sink(self, path: Path) -> Spool | Encoder:
+    def _open_sink(self, stem: str) -> Spool | Encoder:
         if self._spools:
+            path = self._paths[stem]
             return Spool(path, self._new_temporary(path), self._channels)
-        return self._open_encoder(path, self._expected_frames)
+        return self._open_encoder(stem, self._expected_frames)
 
-    def _open_encoder(self, path: Path, frames: int | None) -> Encoder:
+    def _open_encoder(self, stem: str, frames: int | None) -> Encoder:
+        path = self._paths[stem]
         temporary = self._new_temporary(path)
-        return Encoder(path, temporary, self._output, frames, self._sample_rate_hz, self._channels)
+        return Encoder(
+            path, temporary, self._output, frames, self._sample_rate_hz, self._channels, self._tags.get(stem)
+        )
 
     def _new_temporary(self, path: Path) -> Path:
         # short, whatever the target is called: names have a longest length
@@ -206,18 +218,19 @@ class StemWriter:
         gain = 1.0
         if self._spools and self._range is not None:
             gain = self._range.fitting_gain(self._lowest, self._highest)
+        lost: dict[str, None] = {}
         for stem, sink in self._sinks.items():
             encoder = self._encode_spool(stem, sink, gain) if isinstance(sink, Spool) else sink
-            encoder.finish()
+            lost |= dict.fromkeys(encoder.finish())
         for stem, path in self._paths.items():
             with explained(path):
                 self._sinks[stem].temporary.replace(path)
         self._created_folders.clear()  # they stay
         peak = max(self._highest, -self._lowest)
-        return WriteReport(self._frames, gain, peak, self._clipped_samples)
+        return WriteReport(self._frames, gain, peak, self._clipped_samples, tuple(lost))
 
     def _encode_spool(self, stem: str, spool: Spool, gain: float) -> Encoder:
-        encoder = self._sinks[stem] = self._open_encoder(self._paths[stem], self._frames)
+        encoder = self._sinks[stem] = self._open_encoder(stem, self._frames)
         try:
             for block in spool.blocks():
                 self._encode(encoder, block if gain == 1 else block * np.float32(gain))

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import click
 
 from waveunet_cli.cli.options import offline_option, registry_option
-from waveunet_cli.cli.terminal import say, say_failed
+from waveunet_cli.cli.terminal import say, say_failed, say_path
 from waveunet_cli.errors import ModelNotFoundError, WaveUNetError
 from waveunet_cli.events import Note
 from waveunet_cli.hub import Cache, Catalogue, Downloader, Entry
@@ -100,7 +100,7 @@ def path(name: str, registry: str | None, offline: bool | None) -> None:
         entry = catalogue.entry(name)
     if entry.path is None:
         raise ModelNotFoundError(f"{name}: not on this machine; run 'waveunet models download {name}'")
-    click.echo(entry.path)
+    say_path(str(entry.path))
 
 
 @command.command("remove")

@@ -1,32 +1,45 @@
 """`waveunet separate`: songs and folders of songs become stems."""
 
-import json
-import os
+import shutil
 import signal
-from collections.abc import Sequence
-from dataclasses import asdict
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from waveunet_cli.audio import CONTAINERS
 from waveunet_cli.audio.sinks import explained
-from waveunet_cli.cli import EXIT_FAILED
-from waveunet_cli.cli.options import device_option, name_option, offline_option, precision_option, registry_option
+from waveunet_cli.cli import EXIT_FAILED, loading_torch
+from waveunet_cli.cli.interrupts import INTERRUPTS, interrupts
+from waveunet_cli.cli.listen import all_done, write_pages
+from waveunet_cli.cli.options import (
+    device_option,
+    factors,
+    kilobits,
+    name_option,
+    offline_option,
+    precision_option,
+    registry_option,
+    seconds,
+)
+from waveunet_cli.cli.plot import draw_pictures
+from waveunet_cli.cli.report import require_replaceable, write_report
 from waveunet_cli.cli.voice import HumanVoice, JsonVoice
-from waveunet_cli.events import Event, Plan, Summary
-from waveunet_cli.files import whole_file
+from waveunet_cli.errors import ConfigError
+from waveunet_cli.events import Event, FileDone, Plan, Summary
 from waveunet_cli.hub import load_model
 from waveunet_cli.library.batch import RayCluster, plan_songs, separate_songs
-from waveunet_cli.library.names import TEMPLATE
+from waveunet_cli.library.names import BESIDE_TEMPLATE, TEMPLATE
 
 if TYPE_CHECKING:
     from waveunet_cli.networks.spleeter import MaskExtension
     from waveunet_cli.separator import Separator
 
 DEFAULT_JOBS = 2
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command()
@@ -40,9 +53,27 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
     metavar="FOLDER",
     help="Folder to write the stems to, or an address such as s3://bucket/folder.",
 )
+@click.option("--beside", is_flag=True, help="Write the stems of each song into its own folder.")
 @click.option(
-    "--filename", default=TEMPLATE, show_default=True, help="Template of a stem's path below the output folder."
+    "--stdout",
+    "streamed",
+    metavar="STEM",
+    help="Write this stem of the one INPUT to standard output, as a WAV file, and no other file.",
 )
+@click.option(
+    "--filename",
+    help=f"Template of a stem's path below its folder.  [default: {TEMPLATE}; with --beside {BESIDE_TEMPLATE}]",
+)
+@click.option(
+    "--start",
+    "start_seconds",
+    callback=seconds,
+    default="0",
+    metavar="TIME",
+    help="Begin at this time of the song, such as 62.5 or 1:02.5. The network still hears the music before it, so the "
+    "stems are that part of the whole song's stems.",
+)
+@click.option("--end", "end_seconds", callback=seconds, metavar="TIME", help="End at this time of the song.")
 @click.option("--stems", metavar="A,B", help="Write only these stems, separated by commas.")
 @click.option("--two-stems", metavar="STEM", help="Write STEM, and no_STEM, which is the song minus STEM.")
 @device_option
@@ -59,11 +90,20 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
     type=click.Choice(list(CONTAINERS)),
     default="wav",
     show_default=True,
-    help="File format of the stems.",
+    help="File format of the stems. stem is one file of all stems, .stem.mp4, for DJ software.",
 )
 @click.option(
     "--subtype",
     help="Sample format of the stems, such as PCM_16, PCM_24 or FLOAT.  [default: the nearest to the input's]",
+)
+@click.option(
+    "--bitrate", "kbits", callback=kilobits, metavar="RATE", help="Bit rate of mp3, m4a (AAC) or opus, such as 192k."
+)
+@click.option(
+    "--quality",
+    type=float,
+    metavar="0..10",
+    help="Quality of ogg or mp3, from 0 (the smallest files) to 10 (the best sound).  [default: 6 for ogg, 8 for mp3]",
 )
 @click.option(
     "--clip",
@@ -72,6 +112,36 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
     show_default=True,
     help="What happens if a stem is louder than its format can hold. rescale lowers all stems of the song by one gain, "
     "clamp cuts the samples, none cuts them only where the format must. Float stems keep their samples.",
+)
+@click.option(
+    "--mix",
+    callback=factors,
+    metavar="STEM=LEVEL,...",
+    help="Write a file named mix, too: all stems together, these at other levels. A level is in dB or a factor, as in "
+    "vocals=-12dB,drums=0.",
+)
+@click.option(
+    "--tags/--no-tags",
+    default=True,
+    show_default=True,
+    help="Give the stems the song's tags and its cover, and a comment that names the model.",
+)
+@click.option(
+    "--page",
+    is_flag=True,
+    help="Write a page beside the stems that plays them in a browser, as waveunet listen does.",
+)
+@click.option(
+    "--picture",
+    type=click.Choice(["png", "svg"]),
+    help="Draw the song and its stems as spectrograms, as waveunet plot does.",
+)
+@click.option(
+    "--track",
+    "audio_track",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Separate this audio track of a file that holds several, such as .stem.mp4.  [default: the first]",
 )
 @click.option("--stereo", is_flag=True, help="Write two channels for mono songs, too.")
 @click.option(
@@ -141,6 +211,8 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 def command(
     inputs: Sequence[str],
     out: str,
+    beside: bool,
+    streamed: str | None,
     name: str,
     registry: str | None,
     offline: bool | None,
@@ -158,35 +230,64 @@ def command(
     worker_cores: int,
     dry_run: bool,
     report: Path | None,
+    page: bool,
+    picture: str | None,
     progress_as: str,
     quiet: bool,
     verbose: bool,
     **settings: Any,
 ) -> None:
-    """Separate songs into stems. An INPUT is an audio file, or a folder that is searched with its subfolders.
+    """Separate songs into stems. An INPUT is an audio file, or a folder that is searched with its subfolders, or - for
+    a song on standard input.
 
     The command prints the paths of the stems on standard output and everything else on standard error. If it was
     interrupted, give it again: it separates what is missing. Exit codes: 0, every song is done; 1, some songs failed
-    and are named at the end; 2, the command or an option is wrong; 130, it was interrupted.
+    and are named at the end, or the paths could not be printed; 2, the command or an option is wrong; 130, it was
+    interrupted.
     """
-    before = {number: signal.signal(number, _interrupt) for number in INTERRUPTS}
     context = click.get_current_context()
-    context.call_on_close(lambda: [signal.signal(*item) for item in before.items()])
+    context.with_resource(interrupts(_interrupt))
     if stems is not None and two_stems is not None:
         raise click.UsageError("--stems and --two-stems exclude each other; give one of them.")
-    if report is not None and not (report.parent.is_dir() and os.access(report.parent, os.W_OK)):
-        raise click.UsageError(f"--report {report}: {report.parent} is no folder to write to; make it or name another.")
-    voice = JsonVoice(quiet) if progress_as == "json" else HumanVoice(quiet, verbose)
+    if beside and context.get_parameter_source("out") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--beside and --out exclude each other; give one of them.")
+    place: str | None = None if beside else out
+    if streamed is not None:
+        if dry_run or beside or page or picture or len(inputs) != 1 or Path(inputs[0]).is_dir():
+            raise click.UsageError("--stdout takes one song, and neither --beside, --page, --picture nor --dry-run.")
+        if not hasattr(sys.stdout, "buffer"):
+            raise click.UsageError("--stdout: standard output takes only text here; leave the option out.")
+        if sys.stdout.isatty():
+            raise click.UsageError("--stdout: standard output is a terminal; send it to a file or a program.")
+        place = context.with_resource(TemporaryDirectory(prefix="waveunet-"))
+        settings |= {"container": "wav", "filename": "{stem}.{ext}"}
+        stems = stems or (None if two_stems or settings["mix"] else streamed)
+    if report is not None:
+        require_replaceable(report)
+    if (page or picture) and "://" in out:
+        raise click.UsageError("--page and --picture need the stems on this machine; name a folder with --out.")
+    if (page or picture) and settings["container"] == "stem":
+        raise click.UsageError("--page and --picture need stems in files of their own; choose another --format.")
+    if picture:
+        from waveunet_cli.listen.plot import require_matplotlib
+
+        require_matplotlib()
+    lists_stems = not quiet and streamed is None
+    voice = JsonVoice(lists_stems) if progress_as == "json" else HumanVoice(quiet, verbose, lists_stems)
     context.call_on_close(voice.close)
     ends: list[Summary | Plan] = []
+    done: list[Mapping[str, str]] = []  # the stems of every song
 
     def on_event(event: Event) -> None:
         if isinstance(event, Summary | Plan):
             ends.append(event)
+        if isinstance(event, FileDone):
+            done.append(event.stems)
         voice(event)
 
     def separator() -> "Separator":
-        from waveunet_cli.separator import Separator  # imports torch
+        with loading_torch():
+            from waveunet_cli.separator import Separator
 
         model = load_model(name, registry=registry, offline=offline, on_event=on_event, progress=not quiet)
         names = None if stems is None else [stem.strip() for stem in stems.split(",")]
@@ -204,18 +305,39 @@ def command(
 
     try:
         if dry_run:
-            plan_songs(inputs, out, separator, on_event=on_event, **settings)
+            plan_songs(inputs, place, separator, on_event=on_event, **settings)
         else:
             cluster = RayCluster(ray_address, worker_cores) if engine == "ray" else None
             separate_songs(
-                inputs, out, separator, jobs=jobs, strict=strict, cluster=cluster, on_event=on_event, **settings
+                inputs, place, separator, jobs=jobs, strict=strict, cluster=cluster, on_event=on_event, **settings
             )
     finally:
         if report is not None and ends:
-            with explained(report), whole_file(report) as temporary:
-                temporary.write_text(json.dumps(asdict(ends[-1]), indent=1) + "\n", encoding="utf-8")
-    if ends[-1].failed or (isinstance(ends[-1], Summary) and ends[-1].remaining):
+            write_report(report, ends[-1])
+    shown = not (page or picture) or all_done(lambda out: _show(done, out, page, picture), [Path(out)])
+    if streamed is not None and done:
+        _stream(done[0], streamed)
+    if not shown or ends[-1].failed or (isinstance(ends[-1], Summary) and ends[-1].remaining):
         raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _stream(stems: Mapping[str, str], stem: str) -> None:
+    """Copy a stem to standard output."""
+    if stem not in stems:
+        raise ConfigError(f"--stdout {stem}: no such stem; choose one of {', '.join(stems)}")
+    with explained("standard output"), Path(stems[stem]).open("rb") as file:
+        shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+
+
+def _show(stems: Sequence[Mapping[str, str]], out: Path, page: bool, picture: str | None) -> bool:
+    """Write what --page and --picture ask for; returns whether all of it could be written."""
+    from waveunet_cli.listen import stems_at
+
+    # songs come in the order in which they were done
+    found = stems_at(sorted(Path(next(iter(each.values()))) for each in stems))
+    pages = not page or write_pages(found, out, [])
+    return (picture is None or draw_pictures(found, picture)) and pages
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from waveunet_cli.cli.terminal import say
+from waveunet_cli.cli.interrupts import interrupts
+from waveunet_cli.cli.terminal import say, say_path
 from waveunet_cli.errors import CheckpointError, ConfigError, DeviceError
 from waveunet_cli.events import Note
 from waveunet_cli.text import one_line
@@ -121,7 +122,7 @@ def command(
         say(f"Stopped at step {progress.step} and saved; go on with --resume.", err=True)
         raise click.exceptions.Exit(EXIT_STOPPED)
     if fabric.is_global_zero:
-        say(str(out / MODEL))
+        say_path(str(out / MODEL))
 
 
 def _fabric(device: str, devices: int, nodes: int) -> "Fabric":
@@ -161,9 +162,5 @@ def _saving_on_interrupt() -> Iterator[Event]:
         asked.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with interrupts(ask):
         yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -5,9 +5,9 @@ import sys
 import time
 from math import log10
 
-import click
 from tqdm import tqdm
 
+from waveunet_cli.cli.terminal import say, say_above_bar, say_path
 from waveunet_cli.events import (
     INTERRUPTED,
     BatchStart,
@@ -22,19 +22,21 @@ from waveunet_cli.events import (
     Summary,
     as_json,
 )
+from waveunet_cli.text import in_line
 
 SONG_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}{postfix}]"
 SONG_BAR_WITHOUT_TOTAL = "{desc}: {n:.0f} s [{elapsed}{postfix}]"  # tqdm cannot fill in the other one then
 BATCH_BAR = "{percentage:3.0f}%|{bar:20}| {n:.1f}/{total:.0f} songs [{elapsed}<{remaining}{postfix}] {desc}"
 LISTED = 20  # songs that remain, of those that do
+LISTED_KINDS = 6
 PROGRESS_SECONDS = 1.0  # at most so often a song
 
 
 class JsonVoice:
     """One JSON object a line on standard error; the stems' paths on standard output, as ever."""
 
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
+    def __init__(self, lists_stems: bool) -> None:
+        self._lists_stems = lists_stems
         self._told: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
@@ -43,10 +45,10 @@ class JsonVoice:
             if now - self._told.get(event.path, now - PROGRESS_SECONDS) < PROGRESS_SECONDS:
                 return
             self._told[event.path] = now
-        click.echo(as_json(event), err=True)
+        say(as_json(event), err=True)
         if isinstance(event, FileDone):
             self._told.pop(event.path, None)
-            if not (event.skipped or self._quiet):
+            if self._lists_stems and not event.skipped:
                 _print_stems(event)
 
     def close(self) -> None:
@@ -56,8 +58,9 @@ class JsonVoice:
 class HumanVoice:
     """Lines, and one bar: a song's seconds, or for several the songs and the hours of music per hour."""
 
-    def __init__(self, quiet: bool, verbose: bool) -> None:
+    def __init__(self, quiet: bool, verbose: bool, lists_stems: bool) -> None:
         self._quiet = quiet
+        self._lists_stems = lists_stems
         self._verbose = verbose
         self._songs = 0
         self._bar: tqdm | None = None
@@ -76,16 +79,17 @@ class HumanVoice:
                 self._done(event)
             case FileFailed():
                 self._step(event.path)
-                tqdm.write(f"Error: {event.reason}", file=sys.stderr)
+                say_above_bar(f"Error: {event.reason}")
             case Note():
                 self._note(event.text)
             case Summary():
                 self._sum_up(event)
             case Planned():
                 length = "unknown length" if event.seconds is None else f"{event.seconds:.1f} s"
-                click.echo(os.fsencode(f"{event.path}: {event.why or 'stems are there'}, {length}"))
+                say_path(f"{event.path}: {event.why or 'stems are there'}, {length}")
             case Plan():
-                click.echo(_described(event))
+                say(_described(event))
+                self._name_left_out(event)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -99,7 +103,7 @@ class HumanVoice:
             single = self._songs == 1
             self._bar = tqdm(
                 total=None if single else self._songs,
-                desc=event.track,
+                desc=in_line(event.track),
                 disable=True if self._quiet else None,  # None: where standard error is no terminal
                 leave=False,
                 bar_format=SONG_BAR_WITHOUT_TOTAL if single else BATCH_BAR,
@@ -121,7 +125,7 @@ class HumanVoice:
         fraction = event.done_seconds / event.total_seconds if event.total_seconds else 0.0
         more, self._fractions[event.path] = fraction - self._fractions.get(event.path, 0.0), fraction
         total = f"/{event.total_seconds:.0f}" if event.total_seconds else ""
-        bar.set_description_str(f"{event.track} {event.done_seconds:.0f}{total} s", refresh=False)
+        bar.set_description_str(f"{in_line(event.track)} {event.done_seconds:.0f}{total} s", refresh=False)
         bar.set_postfix_str(f"{event.batch_speed:.1f} hours of music per hour", refresh=False)
         bar.update(more)
 
@@ -146,36 +150,47 @@ class HumanVoice:
             f"{event.path}: {event.seconds:.1f} s in {event.took_seconds:.1f} s, "
             f"{event.speed:.1f} times real time, peak {event.peak:.3f}"
         )
-        if not self._quiet:
+        if self._lists_stems:
             with tqdm.external_write_mode(file=sys.stderr):
                 _print_stems(event)
 
     def _sum_up(self, event: Summary) -> None:
         self.close()
+        self._name_left_out(event)
         if event.skipped and event.songs > 1:
             self._note(
                 f"{event.skipped} of {event.songs} songs skipped, their stems are there; "
                 "separate them again with --overwrite always"
             )
         if event.failed and event.songs > 1:
-            click.echo(f"{len(event.failed)} of {event.songs} inputs failed:", err=True)
+            say(f"{len(event.failed)} of {event.songs} inputs failed:", err=True)
             for failure in event.failed:
-                click.echo(f"  {failure.reason}", err=True)
+                say(f"  {in_line(failure.reason)}", err=True)
         if event.stopped is not None and event.stopped != INTERRUPTED:
-            click.echo(f"Error: {event.stopped}; {len(event.remaining)} songs remain:", err=True)
+            say(f"Error: {event.stopped}; {len(event.remaining)} songs remain:", err=True)
             for path in event.remaining[:LISTED]:
-                click.echo(f"  {path}", err=True)
+                say(f"  {in_line(path)}", err=True)
             if len(event.remaining) > LISTED:
-                click.echo(f"  and {len(event.remaining) - LISTED} more; --report FILE lists all of them", err=True)
+                say(f"  and {len(event.remaining) - LISTED} more; --report FILE lists all of them", err=True)
         if event.songs > 1:
             self._detail(
                 f"{event.done} songs done, {event.skipped} skipped, {len(event.failed)} failed: {event.speed:.1f} "
                 f"hours of music per hour, {event.seconds / 3600:.2f} in {event.took_seconds / 3600:.2f}"
             )
 
+    def _name_left_out(self, event: Summary | Plan) -> None:
+        if event.left_out:
+            kinds = sorted(event.left_out.items(), key=lambda kind: (-kind[1], kind[0]))
+            texts = [f"{count} {extension or 'without one'}" for extension, count in kinds[:LISTED_KINDS]]
+            more = ", …" if len(kinds) > LISTED_KINDS else ""
+            self._note(
+                f"not taken for songs because of their extensions: {', '.join(texts)}{more}; name such a file itself "
+                "to have it separated"
+            )
+
     def _note(self, text: str) -> None:
         if not self._quiet:
-            tqdm.write(text, file=sys.stderr)
+            say_above_bar(text)
 
     def _detail(self, text: str) -> None:
         if self._verbose:
@@ -204,12 +219,12 @@ def _size(size: float) -> str:
 
 def _print_stems(event: FileDone) -> None:
     for path in event.stems.values():
-        click.echo(os.fsencode(path))  # a name need not be text in the terminal's encoding
+        say_path(path)
 
 
 def _shape() -> dict[str, int]:
     # A terminal that claims to have no columns and rows, as some pseudo-terminals do, would be shown no bar.
     try:
         return {} if os.get_terminal_size(sys.stderr.fileno()).columns else {"ncols": 100, "nrows": 24}
-    except OSError:  # no terminal at all
+    except (OSError, AttributeError):  # no terminal at all, or no file at all
         return {}

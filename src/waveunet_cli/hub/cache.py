@@ -21,12 +21,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from msgspec import ValidationError, convert
 from platformdirs import user_cache_path
 
 from waveunet_cli.errors import CheckpointError, ConfigError, WaveUNetError
-from waveunet_cli.files import whole_file
+from waveunet_cli.files import locked, new_lock, whole_file
 from waveunet_cli.hub.cards import NAME
 from waveunet_cli.tables import from_table, json_in
 from waveunet_cli.text import one_line
@@ -137,14 +137,14 @@ class Cache:
         An OSError, now or while the lock is held, becomes a CheckpointError: one that tells how to get another cache
         if it is the cache that cannot be read or written, one about the file that it names otherwise.
         """
-        lock = FileLock(self.root / "locks" / f"{name}.lock")
+        lock = new_lock(self.root / "locks" / f"{name}.lock")
         try:
             Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
             try:
-                lock.acquire(timeout=0)
+                locked(lock, 0)
             except Timeout:
                 waiting()
-                lock.acquire()
+                locked(lock)
             yield
         except OSError as error:
             raise self._explained(error, name) from error

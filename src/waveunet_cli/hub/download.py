@@ -12,16 +12,18 @@ all others go to the next address at once. Size and hash are checked on the comp
 
 Proxies, CA bundles and .netrc come from the environment, as requests reads them (HTTPS_PROXY, NO_PROXY,
 REQUESTS_CA_BUNDLE …); where it names no CA bundle, SSL_CERT_FILE may, as for Python itself. An address that redirects
-from https to http is refused.
+from https to http, or to neither of both, is refused.
 """
 
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Sequence
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
@@ -32,7 +34,7 @@ from waveunet_cli.events import Note
 from waveunet_cli.files import to_disk
 from waveunet_cli.hub.cards import File
 from waveunet_cli.hub.verify import CHUNK_BYTES, require_space, size_text, verified
-from waveunet_cli.text import plain
+from waveunet_cli.text import in_line, plain
 
 if TYPE_CHECKING:
     from requests import Response, Session
@@ -104,6 +106,8 @@ class Downloader:
             raise DownloadError(f"{file.name}: not on this machine, and the network is switched off; go online once")
         if not urls:
             raise DownloadError(f"{file.name}: neither on this machine nor at any address; put it beside its card")
+        for url in urls:
+            _require_proxy(url, file)
         destination.parent.mkdir(parents=True, exist_ok=True)
         part = destination.with_name(f"{destination.name}.part")
         reasons = []
@@ -214,7 +218,7 @@ class Downloader:
             unit="B",
             unit_scale=True,
             leave=False,
-            disable=None if self._progress else True,  # None: unless stderr is a terminal
+            disable=None if self._progress and sys.stderr else True,  # None: unless stderr is a terminal
         )
 
     @cached_property
@@ -222,13 +226,13 @@ class Downloader:
         import requests
 
         class Session(requests.Session):
-            """Asks nobody whom an https address redirects to without https."""
+            """Asks nobody whom an address redirects to without http, or an https address without https."""
 
             def get_redirect_target(self, resp: "Response") -> str | None:
                 target = super().get_redirect_target(resp)
                 scheme = urlsplit(urljoin(resp.url, target or "")).scheme
-                if resp.url.startswith("https:") and scheme != "https":
-                    raise DownloadError(f"redirects from https to {scheme}")
+                if scheme not in (("https",) if resp.url.startswith("https:") else ("http", "https")):
+                    raise DownloadError(f"redirects from {urlsplit(resp.url).scheme} to {in_line(scheme)}")
                 return target
 
         session = Session()
@@ -237,6 +241,16 @@ class Downloader:
         session.headers["User-Agent"] = f"waveunet/{__version__}"
         session.headers["Accept-Encoding"] = "identity"  # ranges and sizes are those of the file
         return session
+
+
+def _require_proxy(url: str, file: File) -> None:
+    """Raise DownloadError where requests lacks what the environment's proxy needs."""
+    from requests.utils import get_environ_proxies, select_proxy
+
+    proxy = select_proxy(url, get_environ_proxies(url)) or ""
+    if proxy.lower().startswith("socks") and find_spec("socks") is None:
+        where = plain(proxy.rpartition("@")[2])  # not the password
+        raise DownloadError(f"{file.name}: the proxy {where} needs PySocks; install it with: pip install PySocks")
 
 
 def _extent(response: "Response", asked_from: int, part: Path) -> tuple[int, int | None]:

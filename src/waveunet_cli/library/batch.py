@@ -1,24 +1,24 @@
 """Many songs at once, as the command `separate` does them: find them, name their stems, separate what is not done."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Unpack
 
 from waveunet_cli import __version__
-from waveunet_cli.audio import Clip, require_legal
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.events import INTERRUPTED, BatchStart, FileFailed, OnEvent, Plan, Summary
 from waveunet_cli.library.find import find_songs, require_apart, require_distinct
 from waveunet_cli.library.lanes import Lanes
 from waveunet_cli.library.ledger import Ledger
-from waveunet_cli.library.manifest import Overwrite
-from waveunet_cli.library.names import TEMPLATE, stem_paths
+from waveunet_cli.library.leftovers import remove_leftovers
+from waveunet_cli.library.manifest import Overwrite, require_overwrite
 from waveunet_cli.library.plan import plan
-from waveunet_cli.library.song import Separated, Song, Target, outputs_of, separate_song
-from waveunet_cli.library.storage import Disk, Located, located
+from waveunet_cli.library.song import Separated, Song, separate_song
+from waveunet_cli.library.storage import Disk, Located, StandardInput, located
+from waveunet_cli.library.target import Settings, Target
 
 if TYPE_CHECKING:
     from waveunet_cli.separator import Separator
@@ -38,30 +38,28 @@ class RayCluster:
 
 def separate_songs(
     inputs: Iterable[PathOrAddress],
-    out: PathOrAddress,
+    out: PathOrAddress | None,
     separator: "Separator | Callable[[], Separator]",
     *,
-    filename: str = TEMPLATE,
-    container: str = "wav",
-    subtype: str | None = None,
-    clip: Clip = "rescale",
     overwrite: Overwrite = "changed",
     jobs: int = 2,
     strict: bool = False,
     cluster: RayCluster | None = None,
     on_event: OnEvent = lambda event: None,
+    **settings: Unpack[Settings],
 ) -> Summary:
     """Separate songs, and folders of songs, into stems. A song that fails does not stop the others.
 
-    inputs      paths and addresses (s3://…) of songs, and of folders, which are searched with their subfolders
-    out         the folder, or the address of a folder, below which the stems go
+    inputs      paths and addresses (s3://…) of songs, and of folders, which are searched with their subfolders;
+                "-" is a song on standard input
+    out         the folder, or the address of a folder, below which the stems go; None: each song's own folder
     separator   a Separator, or a function that makes one, which is called only if songs were found
-    filename    the template of a stem's path below `out`
-    container, subtype, clip, overwrite   as in `Separator.separate_file`
+    overwrite   as in `Separator.separate_file`
     jobs        how many songs are at work at once; while one is computed, others are read and written
     strict      stop at the first song that fails
     cluster     separate on a Ray cluster (library.batch.RayCluster) instead of in this process
     on_event    called with each event of events.py, one at a time, from several threads
+    settings    how stems are named and written: the fields of library.target.Target
 
     Returns the Summary, which counts the songs and names those that failed. After a KeyboardInterrupt, no half-written
     file is left, `on_event` gets the Summary, and KeyboardInterrupt is raised again. Raises ConfigError for settings
@@ -71,10 +69,12 @@ def separate_songs(
         raise ConfigError(f"jobs: found {jobs!r}; give a whole number from 1 to {MAX_JOBS}")
     if cluster is not None and find_spec("ray") is None:
         raise ConfigError("--engine ray needs Ray; install it with: pip install ray")
-    target = Target(located(out), filename, container, subtype, clip)
+    if type(strict) is not bool:
+        raise ConfigError(f"strict: found {strict!r}; give True or False")
+    target = Target(None if out is None else located(out), **settings)
     batch = _found(inputs, target, overwrite, disks_only=cluster is not None)
     if not batch.songs:
-        return Ledger([], batch.problems, on_event).summary()
+        return batch.ledger(on_event).summary()
     made = batch.checked(separator)
     on_event(
         BatchStart(
@@ -85,17 +85,19 @@ def separate_songs(
             device=str(made.placement),
             engine="local" if cluster is None else "ray",
             jobs=jobs,
-            out=target.out.name,
+            out="" if target.out is None else target.out.name,
         )
     )
-    ledger = Ledger(batch.songs, batch.problems, on_event, strict)
+    ledger = batch.ledger(on_event, strict)
 
     def separate(song: Song, on_event: OnEvent) -> Separated:
         return separate_song(made, song, target, overwrite=overwrite, wait=False, on_event=on_event)
 
+    if target.out is not None:
+        remove_leftovers(target.out)
     try:
         if cluster is None:
-            Lanes(separate, ledger, target.out, jobs, strict).run(batch.songs)
+            Lanes(separate, ledger, target.folder(batch.songs[0]), jobs, strict).run(batch.songs)
         else:
             from waveunet_cli.library.cluster import Cluster, Order
 
@@ -110,25 +112,23 @@ def separate_songs(
 
 def plan_songs(
     inputs: Iterable[PathOrAddress],
-    out: PathOrAddress,
+    out: PathOrAddress | None,
     separator: "Separator | Callable[[], Separator]",
     *,
-    filename: str = TEMPLATE,
-    container: str = "wav",
-    subtype: str | None = None,
-    clip: Clip = "rescale",
     overwrite: Overwrite = "changed",
     on_event: OnEvent = lambda event: None,
+    **settings: Unpack[Settings],
 ) -> Plan | Summary:
     """Tell what `separate_songs` would do with the same arguments, in what time and with how much space.
 
     Changes nothing. Gives `on_event` a Planned for each song. Returns the Plan, or a Summary if there is no song.
     """
-    target = Target(located(out), filename, container, subtype, clip)
+    target = Target(None if out is None else located(out), **settings)
     batch = _found(inputs, target, overwrite, disks_only=True)
     if not batch.songs:
-        return Ledger([], batch.problems, on_event).summary()
-    return plan(batch.songs, batch.problems, batch.checked(separator), target, overwrite, on_event)
+        return batch.ledger(on_event).summary()
+    separator = batch.checked(separator)
+    return plan(batch.songs, batch.problems, batch.left_out, separator, target, overwrite, on_event)
 
 
 @dataclass(frozen=True)
@@ -139,29 +139,34 @@ class _Batch:
     target: Target
     songs: Sequence[Song]
     problems: Sequence[FileFailed]
+    left_out: Mapping[str, int]
+
+    def ledger(self, on_event: OnEvent, strict: bool = False) -> Ledger:
+        return Ledger(self.songs, self.problems, on_event, strict, self.left_out)
 
     def checked(self, separator: "Separator | Callable[[], Separator]") -> "Separator":
         """The separator, made if need be. Raises ConfigError if its stems would replace songs, or each other."""
         made = separator() if callable(separator) else separator
-        outputs = [outputs_of(made, song, self.target) for song in self.songs]
+        outputs = [self.target.outputs(made, song) for song in self.songs]
         require_distinct(self.songs, outputs)
-        require_apart(self.inputs, self.target.out, outputs)
+        if self.target.out is not None:
+            require_apart(self.inputs, self.target.out, outputs)
         return made
 
 
 def _found(inputs: Iterable[PathOrAddress], target: Target, overwrite: Overwrite, disks_only: bool) -> _Batch:
     """Check the settings, then find the songs."""
-    for name, value, legal in (("overwrite", overwrite, get_args(Overwrite)), ("clip", target.clip, get_args(Clip))):
-        if value not in legal:
-            raise ConfigError(f"{name}: found {value!r}; choose one of {', '.join(legal)}")
-    require_legal(target.container, target.subtype)
-    stem_paths(target.out.path, target.filename, "model", "track", ["stem"], target.container)  # refuses a bad template
+    require_overwrite(overwrite)
+    if target.out is not None and target.out.name.startswith(("http://", "https://")):
+        raise ConfigError(f"{target.out.name}: stems cannot be written to a page of the web; choose another --out")
     given = [located(one) for one in ([inputs] if isinstance(inputs, str | os.PathLike) else inputs)]
-    for one in [*given, target.out] if disks_only else ():
-        if not isinstance(one.storage, Disk):
+    for one in [*given, *([target.out] if target.out else [])]:
+        if target.out is None and isinstance(one.storage, StandardInput):
+            raise ConfigError("standard input lies in no folder that stems could be written to; name one with --out")
+        if disks_only and type(one.storage) is not Disk:
             raise ConfigError(
-                f"{one.name}: --dry-run and --engine ray know no addresses; mount the storage, or leave them out"
+                f"{one.name}: --dry-run and --engine ray know only files and folders of this machine; name one of these"
             )
-    songs, problems = find_songs(given, target.out)
-    failed = [FileFailed(None, None, type(problem).__name__, str(problem)) for problem in problems]
-    return _Batch(given, target, songs, failed)
+    found = find_songs(given, target.out)
+    failed = [FileFailed(None, None, type(problem).__name__, str(problem)) for problem in found.problems]
+    return _Batch(given, target, found.songs, failed, found.left_out)

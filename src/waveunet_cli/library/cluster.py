@@ -26,8 +26,10 @@ from waveunet_cli.events import Event, Note, Progress
 from waveunet_cli.library.lanes import Space, StoppedError, Waiting, errno_of, persistently
 from waveunet_cli.library.ledger import Ledger
 from waveunet_cli.library.manifest import Overwrite
-from waveunet_cli.library.song import Separated, Song, Target, separate_song
+from waveunet_cli.library.song import Separated, Song, separate_song
+from waveunet_cli.library.target import Target
 from waveunet_cli.networks.family import Model
+from waveunet_cli.text import one_line
 
 if TYPE_CHECKING:
     from waveunet_cli.separator import Separator
@@ -124,13 +126,13 @@ class Cluster:
             raise DeviceError(
                 f"no Ray cluster at {address or 'this machine'} ({error}); start one with 'ray start'"
             ) from error
-        signal.signal(signal.SIGTERM, handler)  # Ray has put its own
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray has put its own
         on_gpus = order.options["device"] != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1
         self._needs = {"GPU": 1} if on_gpus else {"CPU": order.cores}
         self._order = order
         self._model = ray.put(model)
         self._ledger = ledger
-        self._space = Space(order.target.out)
         self._strict = strict
         self._workers: list[Any] = []
         self._idle: list[Any] = []
@@ -139,6 +141,7 @@ class Cluster:
     def run(self, songs: Sequence[Song]) -> None:
         """Every song once. Whatever interrupts it ends the songs at work cleanly."""
         waiting = Waiting(songs)
+        self._space = Space(self._order.target.folder(songs[0]))
         try:
             while (waiting and self._ledger.stopped is None) or self._at_work:
                 self._grow(len(waiting))
@@ -189,6 +192,8 @@ class Cluster:
             outcome = Outcome(
                 None, DeviceError(f"{song.name}: its worker died {DEATHS + 1} times; see whether the nodes have memory")
             )
+        except ray.exceptions.RayError as failure:
+            outcome = Outcome(None, DeviceError(f"{song.name}: its worker failed ({one_line(failure)}); see the nodes"))
         if outcome is None:
             return
         for note in outcome.notes:

@@ -2,11 +2,12 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from waveunet_cli.errors import WaveUNetError
-from waveunet_cli.events import Event, FileDone, FileFailed, FileStart, OnEvent, Progress, Summary
+from waveunet_cli.events import Event, FileDone, FileFailed, FileStart, GeneralNote, OnEvent, Progress, Summary
 from waveunet_cli.library.song import Separated, Song
 
 STRICT = "stopped at the first failure, as --strict asks"
@@ -21,10 +22,13 @@ class Ledger:
         problems: Sequence[FileFailed],
         on_event: OnEvent,
         strict: bool = False,
+        left_out: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._songs = len(songs) + len(problems)
         self._open = {song.name: song for song in songs}
         self._failed: list[FileFailed] = []
+        self._left_out = dict(left_out)
+        self._told: set[GeneralNote] = set()
         self._on_event = on_event
         self._lock = threading.RLock()
         self._begun = time.monotonic()
@@ -37,8 +41,15 @@ class Ledger:
             self._fail(problem)
 
     def pass_on(self, event: Event) -> None:
-        """An event of a song at work: of a Progress, the fields about the batch are filled in."""
+        """An event of a song at work: of a Progress, the fields about the batch are filled in.
+
+        What holds for the whole batch is said once.
+        """
         with self._lock:
+            if isinstance(event, GeneralNote):
+                if event in self._told:
+                    return
+                self._told.add(event)
             if isinstance(event, Progress):
                 self._running[event.path] = event.done_seconds
                 event = replace(
@@ -89,6 +100,7 @@ class Ledger:
                 done=self._done,
                 skipped=self._skipped,
                 failed=tuple(self._failed),
+                left_out=self._left_out,
                 remaining=tuple(self._open),
                 stopped=self.stopped,
                 seconds=self._finished_seconds,

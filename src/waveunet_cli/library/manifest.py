@@ -14,22 +14,24 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 from waveunet_cli import __version__
 from waveunet_cli.audio import WriteReport
 from waveunet_cli.audio.sinks import explained
-from waveunet_cli.errors import AudioWriteError
-from waveunet_cli.library.storage import HERE, FileMark, Located
+from waveunet_cli.errors import AudioWriteError, ConfigError
+from waveunet_cli.library.storage import HERE, BusyError, FileMark, Located
+from waveunet_cli.tables import MOST_BYTES
+from waveunet_cli.text import in_line
 
 FORMAT = 1
 REMEDY = "choose another --out or --filename, or replace it with --overwrite always"
-Settings = Mapping[str, str | bool | list[str] | None]
+SettingValue = str | bool | float | None | list[str] | dict[str, float]
 Overwrite = Literal["always", "never", "changed"]
 
 
@@ -38,7 +40,7 @@ class Request:
     """What decides the stems of a song besides its samples: the model's hash, and settings that change samples."""
 
     model_sha256: str
-    settings: Settings
+    settings: Mapping[str, SettingValue]
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,19 @@ class Manifest:
     input_mark: FileMark
     model: str
     model_sha256: str
-    settings: Settings
+    settings: Mapping[str, SettingValue]
     sample_rate_hz: int
     frames: int
     gain: float
     peak: float
     paths: Mapping[str, str]
     stems: Mapping[str, FileMark]
+
+
+def require_overwrite(value: object) -> None:
+    """Raise ConfigError for what says of no song whether it is done again."""
+    if value not in get_args(Overwrite):
+        raise ConfigError(f"overwrite: found {value!r}; choose one of {', '.join(get_args(Overwrite))}")
 
 
 def parse_manifest(text: str) -> Manifest:
@@ -76,6 +84,14 @@ def manifest_text(manifest: Manifest) -> str:
     return json.dumps(asdict(manifest), indent=1) + "\n"
 
 
+def _can_be_seen(file: Located) -> bool:
+    try:
+        file.glance()
+    except OSError:
+        return False
+    return True
+
+
 def _require_same_song(manifest: Manifest, source: Located, stem: str) -> None:
     """Raise AudioWriteError if a stem is another song's: of another name, with other bytes."""
     if manifest.input == source.storage.name(source.path):
@@ -87,7 +103,7 @@ def _require_same_song(manifest: Manifest, source: Located, stem: str) -> None:
         return
     except OSError:  # nobody can tell
         pass
-    raise AudioWriteError(f"{stem}: is a stem of {manifest.input}, not of {source.name}; {REMEDY}")
+    raise AudioWriteError(f"{stem}: is a stem of {in_line(manifest.input)}, not of {source.name}; {REMEDY}")
 
 
 class SongOutputs:
@@ -107,6 +123,7 @@ class SongOutputs:
         self.key = hashlib.sha256("\0".join(self._relative.values()).encode(errors="surrogateescape")).hexdigest()[:12]
         self.manifest = self._folder / f".waveunet-{self.key}.json"
         self.lock = self._folder / f".waveunet-{self.key}.lock"
+        self._are_landing = False
 
     def why_again(
         self, source: Located, request: Request, overwrite: Overwrite = "changed", remember: bool = True
@@ -143,7 +160,7 @@ class SongOutputs:
             input_mark = manifest.input_mark.seen_again(source)
             found = {stem: manifest.stems[stem].seen_again(self._located(stem)) for stem in self.paths}
         except (OSError, KeyError):
-            return "stems missing" if source.storage.is_there(source.path) else "input missing"
+            return "stems missing" if _can_be_seen(source) else "input missing"
         if input_mark is None:
             return "input changed"
         marks = {stem: mark for stem, mark in found.items() if mark is not None}
@@ -180,7 +197,10 @@ class SongOutputs:
 
     def _text(self, path: PurePath) -> str:
         with self.storage.open(path) as file:
-            return file.read().decode()
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ValueError("too large for a manifest")
+        return data.decode()
 
     def _read(self) -> Manifest:
         manifest = parse_manifest(self._text(self.manifest))
@@ -197,6 +217,16 @@ class SongOutputs:
     def _write(self, manifest: Manifest) -> None:
         part = self._folder / f".waveunet-{self.key}-{uuid.uuid4().hex[:12]}.part"
         self.storage.write_text(self.manifest, manifest_text(manifest), part)
+
+    def land(self) -> None:
+        """From now on the stems come to their places, until `finish`."""
+        self._are_landing = True
+
+    def _are_without_manifest(self) -> bool:
+        try:
+            return self._are_landing and bool(self._taken()) and not self.storage.is_there(self.manifest)
+        except OSError:  # nobody can tell
+            return self._are_landing
 
     def finish(
         self, source: Located, mark: FileMark, model: str, request: Request, sample_rate_hz: int, report: WriteReport
@@ -220,6 +250,7 @@ class SongOutputs:
                     stems={stem: FileMark.of(self._located(stem)) for stem in self.paths},
                 )
             )
+        self._are_landing = False
 
     @property
     def was_abandoned(self) -> bool:
@@ -228,19 +259,27 @@ class SongOutputs:
             return self.storage.is_there(self.lock)
 
     @contextlib.contextmanager
-    def claim(self, wait: bool = True) -> Iterator[None]:
+    def claim(self, wait: bool = True, waiting: Callable[[], None] = lambda: None) -> Iterator[bool]:
         """Hold the song's lock; what a killed process left unfinished is removed first.
 
-        Raises BusyError if another process holds it and `wait` is false, AudioWriteError if the folder cannot be
-        written.
+        Gives False if the disk has no locks, so that another process may be at work on the same song.
+
+        If another process holds it, `waiting` is called before it is waited for. Raises BusyError if `wait` is false
+        then, AudioWriteError if the folder cannot be written.
         """
         with contextlib.ExitStack() as stack:
             with explained(self.name):
                 abandoned = self.was_abandoned
-                stack.enter_context(self.storage.claimed(self.lock, wait))
+                try:
+                    keeps_away = stack.enter_context(self.storage.claimed(self.lock, False, self._are_without_manifest))
+                except BusyError:
+                    if not wait:
+                        raise
+                    waiting()
+                    keeps_away = stack.enter_context(self.storage.claimed(self.lock, True, self._are_without_manifest))
                 if abandoned:
                     self._remove_parts()
-            yield
+            yield keeps_away
 
     def _remove_parts(self) -> None:
         for folder in {path.parent for path in self.paths.values()}:

@@ -15,6 +15,7 @@ from string import Formatter
 from waveunet_cli.errors import ConfigError
 
 TEMPLATE = "{model}/{track}/{stem}.{ext}"
+BESIDE_TEMPLATE = "{track} ({stem}).{ext}"
 _FIELDS = {"model", "track", "stem", "ext"}
 
 
@@ -45,6 +46,14 @@ def stem_paths(
     if any(path.is_absolute() or ".." in path.parts for path in paths.values()):
         raise ConfigError(f"file name template {template!r}: leads out of the output folder; name that with --out")
     return {stem: out / path for stem, path in paths.items()}
+
+
+def part_name(start_seconds: float, end_seconds: float | None) -> str:
+    """What is added to a song's name for a part of it; nothing for the whole song."""
+    if not start_seconds and end_seconds is None:
+        return ""
+    end = "the end" if end_seconds is None else f"{round(end_seconds, 3):.12g} s"
+    return f" ({round(start_seconds, 3):.12g} s to {end})"
 
 
 def _names(file: PurePath, root: PurePath | None, named_root: bool) -> list[str]:

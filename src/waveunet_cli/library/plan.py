@@ -2,20 +2,21 @@
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from waveunet_cli.audio import AudioInfo, OutputFormat, choose_output, probe
+from waveunet_cli.audio import AudioInfo, OutputFormat, probe
 from waveunet_cli.audio.formats import SUBTYPE_BITS
 from waveunet_cli.errors import WaveUNetError
 from waveunet_cli.events import FileFailed, OnEvent, Plan, Planned
 from waveunet_cli.files import existing
 from waveunet_cli.library.manifest import Overwrite
-from waveunet_cli.library.song import Song, Target, outputs_of, request_of
+from waveunet_cli.library.song import Song, as_its_failure
+from waveunet_cli.library.target import Target
 
 if TYPE_CHECKING:
     from waveunet_cli.separator import Separator
@@ -27,6 +28,7 @@ TRIAL_SECONDS = 10
 def plan(
     songs: Sequence[Song],
     problems: Sequence[FileFailed],
+    left_out: Mapping[str, int],
     separator: "Separator",
     target: Target,
     overwrite: Overwrite,
@@ -40,11 +42,13 @@ def plan(
     seconds = 0.0
     for song in songs:
         try:
-            outputs = outputs_of(separator, song, target)
-            why = outputs.why_again(song.file, request_of(separator, target), overwrite, remember=False)
-            info = probe(Path(song.file.path))
-            channels = separator.channels(info.channels)
-            output = choose_output(replace(info, channels=channels), target.container, target.subtype)
+            with as_its_failure(song):
+                outputs = target.outputs(separator, song)
+                why = outputs.why_again(song.file, target.request(separator), overwrite, remember=False)
+                info = probe(Path(song.file.path))
+                info = replace(info, frames=target.part(info).frames)
+                channels = separator.channels(info.channels)
+                output = target.output(replace(info, channels=channels))
         except WaveUNetError as error:
             failed.append(FileFailed(song.name, song.track, type(error).__name__, str(error)))
             on_event(failed[-1])
@@ -55,16 +59,18 @@ def plan(
             to_do += 1
             unknown += length is None
             seconds += length or 0.0
-            needed_bytes += _stem_bytes(info, channels, output) * len(separator.stems)
+            needed_bytes += _stem_bytes(info, channels, output) * len(target.stems(separator))
     speed = steady_speed(separator) if seconds else 0.0
+    out = target.folder(songs[0])
     planned = Plan(
         songs=len(songs) + len(problems),
         to_do=to_do,
         failed=tuple(failed),
+        left_out=dict(left_out),
         unknown=unknown,
         seconds=seconds,
         needed_bytes=needed_bytes,
-        free_bytes=shutil.disk_usage(existing(target.out.storage.space(target.out.path))).free,
+        free_bytes=shutil.disk_usage(existing(out.storage.space(out.path))).free,
         estimated_seconds=seconds / speed if speed else 0.0,
         speed=speed,
     )
@@ -76,7 +82,7 @@ def _stem_bytes(info: AudioInfo, channels: int, output: OutputFormat) -> int:
     frames = info.frames or 0
     if output.subtype in SUBTYPE_BITS:  # an upper bound for FLAC
         return frames * channels * SUBTYPE_BITS[output.subtype] // 8
-    return frames * CODEC_BYTES_PER_SECOND // info.sample_rate_hz
+    return frames * (output.kbits * 125 if output.kbits else CODEC_BYTES_PER_SECOND) // info.sample_rate_hz
 
 
 def steady_speed(separator: "Separator", clock: Callable[[], float] = time.perf_counter) -> float:

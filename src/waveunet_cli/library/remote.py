@@ -6,11 +6,13 @@ one song both do it, with the same result. A file with the lock's name says that
 """
 
 import contextlib
+import re
 import tempfile
 import uuid
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path, PurePath, PurePosixPath
@@ -24,7 +26,10 @@ from waveunet_cli.errors import AudioError, AudioReadError, AudioWriteError, Con
 from waveunet_cli.library.storage import Glance, Listing, Located
 from waveunet_cli.text import one_line
 
-INSTALL = "install what it needs, such as: pip install s3fs"
+PACKAGES = {
+    "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "http": "aiohttp",
+    "https": "aiohttp", "sftp": "paramiko", "ssh": "paramiko", "smb": "smbprotocol", "webdav": "webdav4",
+}  # fmt: skip
 
 
 def at_address(address: str) -> Located:
@@ -34,27 +39,38 @@ def at_address(address: str) -> Located:
     """
     try:
         fs, path = url_to_fs(address)
-    except (ImportError, ValueError) as error:
-        raise ConfigError(f"{address}: cannot be reached ({one_line(error)}); {INSTALL}") from error
+    except ImportError as error:
+        package = PACKAGES.get(address.partition("://")[0])
+        remedy = f"install it with: pip install {package}" if package else "install what is named there"
+        raise ConfigError(f"{address}: cannot be reached ({one_line(error)}); {remedy}") from error
+    except ValueError as error:
+        raise ConfigError(f"{address}: cannot be reached ({one_line(error)}); check what is before ://") from error
     if isinstance(fs, LocalFileSystem):
         return Located(Path(path))
+    scheme = re.match("https?://", path)
+    if scheme:
+        return Located(PurePosixPath(path[scheme.end() :]), Remote(fs, scheme[0]), address)
     return Located(PurePosixPath(path), Remote(fs), address)
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A file system of fsspec; see Storage."""
+    """A file system of fsspec; see Storage. `scheme`: https:// where it wants that before every path."""
 
     fs: Any
+    scheme: str = ""
+
+    def _at(self, path: PurePath) -> str:
+        return f"{self.scheme}{path}"
 
     def name(self, path: PurePath) -> str:
-        return str(self.fs.unstrip_protocol(str(path)))
+        return str(self.fs.unstrip_protocol(self._at(path)))
 
     def identity(self, path: PurePath) -> str:
         return self.name(path)
 
     def is_folder(self, path: PurePath) -> bool:
-        return bool(self.fs.isdir(str(path)))
+        return not self.scheme and bool(self.fs.isdir(self._at(path)))  # a page of the web is no folder
 
     def is_there(self, path: PurePath) -> bool:
         try:
@@ -64,36 +80,50 @@ class Remote:
         return True
 
     def glance(self, path: PurePath) -> Glance:
-        size = self._info(path)["size"]
-        return Glance(size, round(self.fs.modified(str(path)).timestamp() * 1e6) * 1000)
+        info = self._info(path)
+        if self.scheme:  # the web has dates and tags, or neither
+            stated = f"{info.get('ETag')} {info.get('Last-Modified')}"
+            return Glance(info.get("size") or 0, zlib.crc32(stated.encode()))
+        return Glance(info["size"], round(self.fs.modified(self._at(path)).timestamp() * 1e6) * 1000)
 
     def _info(self, path: PurePath) -> Any:
-        self.fs.invalidate_cache(str(path.parent))
-        return self.fs.info(str(path))
+        self.fs.invalidate_cache(self._at(path.parent))
+        try:
+            return self.fs.info(self._at(path))
+        except FileNotFoundError as error:
+            if not self.scheme or error.__cause__ is None:
+                raise
+            raise OSError(one_line(error.__cause__)) from error  # the web's reason
 
-    def open(self, path: PurePath) -> AbstractContextManager[BufferedIOBase]:
-        file: AbstractContextManager[BufferedIOBase] = self.fs.open(str(path), "rb")
-        return file
+    @contextmanager
+    def open(self, path: PurePath) -> Iterator[BufferedIOBase]:
+        try:
+            with self.fs.open(self._at(path), "rb") as file:
+                yield file
+        except (OSError, ValueError):  # ValueError: of what is read
+            raise
+        except Exception as error:  # each file system of fsspec has errors of its own
+            raise OSError(one_line(error)) from error
 
     def write_text(self, path: PurePath, text: str, part: PurePath) -> None:
-        self.fs.pipe_file(str(part), text.encode())
+        self.fs.pipe_file(self._at(part), text.encode())
         self._rename(part, path)
 
     def remove(self, path: PurePath) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self.fs.rm_file(str(path))
+            self.fs.rm_file(self._at(path))
 
     def names(self, folder: PurePath) -> list[str]:
-        self.fs.invalidate_cache(str(folder))
+        self.fs.invalidate_cache(self._at(folder))
         try:
-            return [PurePosixPath(path).name for path in self.fs.ls(str(folder), detail=False)]
+            return [PurePosixPath(path).name for path in self.fs.ls(self._at(folder), detail=False)]
         except FileNotFoundError:
             return []
 
     def walk(self, root: PurePath, enter: Callable[[PurePath], bool]) -> Iterator[Listing]:
-        self.fs.invalidate_cache(str(root))
+        self.fs.invalidate_cache(self._at(root))
         folders: defaultdict[PurePosixPath, dict[str, int | None]] = defaultdict(dict)
-        for name, info in self.fs.find(str(root), detail=True).items():  # one request, however many folders
+        for name, info in self.fs.find(self._at(root), detail=True).items():  # one request, however many folders
             path = PurePosixPath(name)
             folders[path.parent][path.name] = info["size"]
         for folder, sizes in sorted(folders.items()):
@@ -107,17 +137,17 @@ class Remote:
         with tempfile.TemporaryDirectory(prefix="waveunet-") as folder:
             local = Path(folder, f"song{path.suffix}")
             try:
-                self.fs.get_file(str(path), str(local))
+                self.fs.get_file(self._at(path), str(local))
             except FileNotFoundError as error:
                 raise AudioReadError(f"{name}: no such file; check the address") from error
-            except OSError as error:
+            except Exception as error:  # each file system of fsspec has errors of its own
                 raise AudioReadError(f"{name}: the transfer failed ({one_line(error)}); try again") from error
             with _renamed({str(local): name}):
                 yield local
 
     @contextmanager
-    def claimed(self, lock: PurePath, wait: bool) -> Iterator[None]:
-        yield
+    def claimed(self, lock: PurePath, wait: bool, keep: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+        yield True  # no lock: as the README says
         with contextlib.suppress(OSError):  # the next run of the batch removes it
             self.remove(lock)
 
@@ -130,12 +160,12 @@ class Remote:
                 yield local
             path = lock
             try:
-                self.fs.makedirs(str(lock.parent), exist_ok=True)
-                self.fs.pipe_file(str(lock), b"")
+                self.fs.makedirs(self._at(lock.parent), exist_ok=True)
+                self.fs.pipe_file(self._at(lock), b"")
                 for stem, path in paths.items():
-                    self.fs.makedirs(str(path.parent), exist_ok=True)
+                    self.fs.makedirs(self._at(path.parent), exist_ok=True)
                     part = path.with_name(f"{lock.stem}-{uuid.uuid4().hex[:12]}.part")
-                    self.fs.put_file(str(local[stem]), str(part))
+                    self.fs.put_file(str(local[stem]), self._at(part))
                     self._rename(part, path)
             except OSError as error:
                 name = self.name(path)
@@ -146,10 +176,10 @@ class Remote:
 
     def _rename(self, part: PurePath, path: PurePath) -> None:
         if type(self.fs).mv is AbstractFileSystem.mv:  # this takes brackets in a name for a pattern
-            self.fs.cp_file(str(part), str(path))
-            self.fs.rm_file(str(part))
+            self.fs.cp_file(self._at(part), self._at(path))
+            self.fs.rm_file(self._at(part))
         else:
-            self.fs.mv(str(part), str(path))
+            self.fs.mv(self._at(part), self._at(path))
 
 
 @contextmanager

@@ -1,20 +1,31 @@
 """Where songs and stems lie: on a disk of this machine (here), or at an address that fsspec knows (remote.py)."""
 
 import contextlib
+import errno
 import hashlib
 import os
+import shutil
+import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BufferedIOBase
 from pathlib import Path, PurePath
+from tempfile import mkdtemp
 from typing import NamedTuple, Protocol, Self
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from waveunet_cli.errors import ConfigError
-from waveunet_cli.files import whole_file
+from waveunet_cli.audio.read import reading_explained
+from waveunet_cli.errors import AudioReadError, ConfigError
+from waveunet_cli.files import locked, new_lock, whole_file
+
+STANDARD_INPUT = "-"
+
+
+MOST_MISSES = 20  # times that a lock's folder may vanish between making it and making the lock
 
 
 class BusyError(Exception):
@@ -70,10 +81,11 @@ class Storage(Protocol):
     def as_file(self, path: PurePath) -> AbstractContextManager[Path]:
         """The file as a path of this machine, to read from. May raise AudioReadError."""
 
-    def claimed(self, lock: PurePath, wait: bool) -> AbstractContextManager[None]:
-        """Hold a lock, whose file is left behind only if stems may be there without a manifest.
+    def claimed(self, lock: PurePath, wait: bool, keep: Callable[[], bool]) -> AbstractContextManager[bool]:
+        """Hold a lock, whose file is left behind only if stems may be there without a manifest, as `keep` says.
 
         Raises BusyError if another process holds it and `wait` is false. A storage without locks keeps nobody away.
+        Gives False where that comes as a surprise: on a disk.
         """
 
     def landing(self, paths: Mapping[str, PurePath], lock: PurePath) -> AbstractContextManager[Mapping[str, Path]]:
@@ -99,13 +111,19 @@ class Disk:
         return os.path.isdir(path)  # noqa: PTH112 - Path's own test raises where a folder above may not be entered
 
     def is_there(self, path: PurePath) -> bool:
-        return os.path.lexists(path)
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no name of a file
+            return False
+        return True
 
     def glance(self, path: PurePath) -> Glance:
         status = Path(path).stat()
         return Glance(status.st_size, status.st_mtime_ns)
 
     def open(self, path: PurePath) -> AbstractContextManager[BufferedIOBase]:
+        if not Path(path).is_file() and self.is_there(path):  # a pipe would be waited for
+            raise OSError(errno.EINVAL, "is no regular file", str(path))
         return Path(path).open("rb")
 
     def write_text(self, path: PurePath, text: str, part: PurePath) -> None:
@@ -134,24 +152,36 @@ class Disk:
         yield Path(path)
 
     @contextmanager
-    def claimed(self, lock: PurePath, wait: bool) -> Iterator[None]:
+    def claimed(self, lock: PurePath, wait: bool, keep: Callable[[], bool] = lambda: False) -> Iterator[bool]:
         """Makes the folder of the lock; takes it away again if it is empty at the end."""
         created: list[Path] = []
         path = Path(lock)
-        held = FileLock(path)
+        held = new_lock(path)
+        is_mine = False
         try:
-            for folder in [folder for folder in reversed(path.parents) if not folder.exists()]:
-                folder.mkdir(exist_ok=True)
-                created.append(folder)
-            try:
-                held.acquire(timeout=-1 if wait else 0)
-            except Timeout:
-                raise BusyError(str(path)) from None
-            yield
+            for left in reversed(range(MOST_MISSES)):
+                try:
+                    for folder in [folder for folder in reversed(path.parents) if not folder.exists()]:
+                        folder.mkdir(exist_ok=True)
+                        created.append(folder)
+                    keeps_away = locked(held, -1 if wait else 0)
+                    break
+                except Timeout:
+                    raise BusyError(str(path)) from None
+                except FileNotFoundError:  # whoever held it takes its folder away
+                    if not left:
+                        raise
+            is_mine = True
+            yield keeps_away
         finally:
-            if held.is_locked:
-                path.unlink(missing_ok=True)  # while it is held: whoever waits for it sees that, and tries anew
-                held.release()
+            if is_mine and not keep():
+                try:
+                    path.unlink(missing_ok=True)  # while it is held: whoever waits for it sees that, and tries anew
+                except PermissionError:  # Windows deletes no file that is held, by us or by whoever takes it now
+                    held.release()
+                    with contextlib.suppress(OSError):
+                        path.unlink(missing_ok=True)
+            held.release()
             for folder in reversed(created):
                 with contextlib.suppress(OSError):  # it is not empty
                     folder.rmdir()
@@ -165,6 +195,24 @@ class Disk:
 
 
 DISK: Storage = Disk()
+
+
+class StandardInput(Disk):
+    """What came on standard input: a file that goes with this process. Its name is always the same."""
+
+    def __init__(self) -> None:
+        """Reads all of it."""
+        given = getattr(sys.stdin, "buffer", None)
+        if given is None or given.closed:
+            raise AudioReadError("standard input: there is none, or it is text; name a file")
+        folder = mkdtemp(prefix="waveunet-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self.path = Path(folder, "stdin")
+        with reading_explained("standard input"), self.path.open("wb") as file:
+            shutil.copyfileobj(given, file)
+
+    def name(self, path: PurePath) -> str:
+        return STANDARD_INPUT if path == self.path else super().name(path)
 
 
 @dataclass(frozen=True)
@@ -193,6 +241,11 @@ class Located:
         """Of the file's bytes. Raises OSError."""
         with self.storage.open(self.path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def above(self) -> Self:
+        """The folder in which it lies."""
+        address = None if self.address is None else self.address.rpartition("/")[0]
+        return type(self)(self.path.parent, self.storage, address)
 
     def at(self, path: PurePath) -> Self:
         """The file or folder at a path below this folder."""
@@ -230,8 +283,14 @@ class FileMark:
 
 
 def located(name: str | os.PathLike[str]) -> Located:
-    """What a path or an address names. Raises ConfigError for an address that nothing installed can reach."""
+    """What a path or an address names; of "-", what comes on standard input.
+
+    Raises ConfigError for an address that nothing installed can reach, and AudioReadError.
+    """
     text = os.fspath(name)
+    if text == STANDARD_INPUT:
+        read = StandardInput()
+        return Located(read.path, read, STANDARD_INPUT)
     if "://" not in text:
         return Located(Path(text))
     if find_spec("fsspec") is None:

@@ -63,7 +63,7 @@ def load_checkpoint(path: Path, name: str | None = None) -> Model:
                 key: (tuple(s.get_shape()), STORED.get(s.get_dtype(), s.get_dtype())) for key, s in slices.items()
             }
             _require_fit(network, header, str(path))
-            weights = {key: file.get_tensor(key) for key in slices}
+            weights = {key: _float32(file.get_tensor(key)) for key in slices}  # one after the other: half the memory
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path}: not a readable safetensors checkpoint, or a truncated one ({one_line(error)}); "
@@ -82,12 +82,16 @@ def network_without_weights(config: Config) -> nn.Module:
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
     """Give a network its weights, as float32; raises CheckpointError listing every name or shape that differs."""
     _require_fit(network, {name: (tuple(w.shape), w.dtype) for name, w in weights.items()}, where)
-    converted = {name: w.float() if w.is_floating_point() else w for name, w in weights.items()}
+    converted = {name: _float32(weight) for name, weight in weights.items()}
     for name, weight in converted.items():
         if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
             raise CheckpointError(f"{where}: {name} holds NaN or infinite values; the checkpoint is damaged")
     network.load_state_dict(converted, assign=True)
     network.requires_grad_(False)
+
+
+def _float32(weight: Tensor) -> Tensor:
+    return weight.float() if weight.is_floating_point() else weight
 
 
 def _require_fit(network: nn.Module, found: Header, where: str) -> None:

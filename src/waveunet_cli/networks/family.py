@@ -4,8 +4,10 @@ A family is added in two places: its file in this folder, with a frozen dataclas
 a network built from it; and its line in FAMILIES. No torch is loaded before a network is built.
 """
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
@@ -62,6 +64,16 @@ class Model:
     name: str
     config: Config
     network: "nn.Module"
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the configuration and the weights."""
+        stated = ", ".join(f"{name}={value!r}" for name, value in vars(self.config).items())
+        digest = hashlib.sha256(f"{type(self.config).__name__}({stated})".encode())
+        for name, weight in sorted(self.network.state_dict().items()):
+            digest.update(f"{name} {tuple(weight.shape)}".encode())
+            digest.update(weight.detach().float().cpu().contiguous().numpy())
+        return digest.hexdigest()
 
 
 def check_config(config: Config, *, least_sources: int) -> None:

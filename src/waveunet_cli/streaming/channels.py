@@ -1,7 +1,14 @@
-"""How the channels of a file meet those of a model."""
+"""How the channels of a file meet those of a model, and what a mixture must be."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from waveunet_cli.errors import ConfigError
+
+MAX_CHANNELS = 64  # of an array; more are frames in the wrong place
+CHECKED_FRAMES = 65_536  # at once; all at once would take a quarter of the memory of the mixture again
 
 
 class ChannelLayout:
@@ -35,3 +42,20 @@ class ChannelLayout:
         if self.out < self.groups * self.model:
             y = torch.cat([y[:, : self.out - 1], y[:, self.out - 1 :].mean(1, keepdim=True)], 1)
         return y
+
+
+def require_mixture(block: NDArray[np.floating], shape: str = "(frames, channels)") -> None:
+    """Raise ConfigError unless these are finite floats (frames, channels); `shape` is what was asked for, in words."""
+    block = np.asarray(block)
+    if block.ndim != 2 or not 1 <= block.shape[1] <= MAX_CHANNELS:
+        raise ConfigError(
+            f"a mixture has 1 to {MAX_CHANNELS} channels and is {shape}, found {block.shape}; "
+            "transpose it if its channels come first"
+        )
+    if not np.issubdtype(block.dtype, np.floating):
+        raise ConfigError(
+            f"a mixture's samples are floats within ±1, found {block.dtype}; divide them by their full scale"
+        )
+    parts = (block[start : start + CHECKED_FRAMES] for start in range(0, len(block), CHECKED_FRAMES))
+    if not all(np.isfinite(part).all() for part in parts):
+        raise ConfigError("the mixture holds NaN or infinite samples; repair it first")

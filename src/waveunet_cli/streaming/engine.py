@@ -6,7 +6,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from waveunet_cli.devices import Placement
+from waveunet_cli.devices import Placement, placed
 from waveunet_cli.events import Event
 from waveunet_cli.networks.family import Model
 from waveunet_cli.networks.geometry import Window
@@ -52,8 +52,8 @@ def new_engine(
     config, network = model.config, model.network
     on_cpu = placement.device.type == "cpu"
     if on_cpu and isinstance(network, WaveUNet) and network.config.padding == "valid":
-        block = BLOCK_FRAMES if segment_seconds is None else round(segment_seconds * config.sample_rate)
-        return CarriedNetwork(network, placement.dtype, block)
+        block_frames = BLOCK_FRAMES if segment_seconds is None else round(segment_seconds * config.sample_rate)
+        return CarriedNetwork(placed(network, placement.device), placement.dtype, block_frames)
     if isinstance(network, Spleeter):
         masks = FrugalNetwork(network, config.window(), placement, on_event, FoldedMasks(placement))
         return SpectraNetwork(masks, network.config, mask_extension)

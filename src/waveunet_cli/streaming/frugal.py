@@ -1,12 +1,11 @@
 """A network that goes on when its device's memory runs out."""
 
-import copy
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from waveunet_cli.devices import Placement
+from waveunet_cli.devices import Placement, placed
 from waveunet_cli.events import Event, Note
 from waveunet_cli.networks.geometry import Window, shorter
 
@@ -36,7 +35,7 @@ class FrugalNetwork:
         self._may_leave = placement.may_leave
         self._on_event = on_event
         self._original = network
-        self._network = _placed(network, self._device)
+        self._network = placed(network, self._device)
         self._limit_frames: int | None = None  # over all windows of a batch
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -88,11 +87,4 @@ class FrugalNetwork:
             self._may_leave = False
             self._on_event(Note(f"{self._device}: out of memory even for one window, going on with the CPU"))
             self._device, self._dtype, self._limit_frames = torch.device("cpu"), torch.float32, None
-            self._network = _placed(self._original, self._device)
-
-
-def _placed(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network if it is on that device, else a copy there."""
-    here = next((tensor.device for tensor in [*network.parameters(), *network.buffers()]), device)
-    same = here.type == device.type and device.index in (None, here.index)
-    return network if same else copy.deepcopy(network).to(device)
+            self._network = placed(self._original, self._device)

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from waveunet_cli.errors import ConfigError
 from waveunet_cli.networks.family import Config
 from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
 from waveunet_cli.streaming.channels import ChannelLayout
@@ -32,6 +33,7 @@ from waveunet_cli.streaming.treble import Treble
 from waveunet_cli.streaming.windows import Stream
 
 BLOCK_FRAMES = 65_536  # of the file that pass through all stages at once, however long the blocks are that come
+MOST_BLOCK_SAMPLES = 1 << 20  # of all channels, at the file's rate or the model's: fewer frames if one is extreme
 
 Audio = NDArray[np.float32]
 
@@ -45,13 +47,20 @@ class Engine(Protocol):
 def open_stream(
     engine: Engine, config: Config, selection: StemSelection, layout: ChannelLayout, file_hz: int, device: torch.device
 ) -> "SongStream":
-    """Put the stages together for one song at `file_hz`, with channels as `layout` says."""
-    stream, treble = engine.stream(layout.groups), None
+    """Put the stages together for one song at `file_hz`, with channels as `layout` says.
+
+    Raises ConfigError for a rate that cannot be.
+    """
+    down = Resampler(file_hz, config.sample_rate, device)
+    up = Resampler(config.sample_rate, file_hz, device)
+    network, treble = engine.stream(layout.groups), None
     if is_masked(config):
-        stream = MaskedStream(stream)
+        network = MaskedStream(network)
         if file_hz > config.sample_rate:
             treble = Treble(file_hz, config.sample_rate)
-    return SongStream(stream, treble, selection, layout, file_hz, config.sample_rate, device)
+    highest_hz = max(file_hz, config.sample_rate)
+    most_frames = max(1, MOST_BLOCK_SAMPLES * file_hz // (highest_hz * layout.out))
+    return SongStream(layout, down, network, up, treble, selection, device, min(BLOCK_FRAMES, most_frames))
 
 
 def is_masked(config: Config) -> bool:
@@ -64,43 +73,53 @@ class SongStream:
 
     def __init__(
         self,
-        stream: Stream,
+        layout: ChannelLayout,
+        down: Resampler,
+        network: Stream,
+        up: Resampler,
         treble: Treble | None,
         selection: StemSelection,
-        layout: ChannelLayout,
-        file_hz: int,
-        model_hz: int,
         device: torch.device,
+        block_frames: int = BLOCK_FRAMES,
     ) -> None:
-        """`stream` takes `layout.groups` signals at `model_hz` on `device`; `treble` needs a MaskedStream."""
-        self._stream = stream
+        """The stages, which `block_frames` of the file pass at once.
+
+        `network` takes `layout.groups` signals on `device`; with `treble` it must be a MaskedStream.
+        """
+        self._layout = layout
+        self._down = down
+        self._network = network
+        self._up = up
         self._treble = treble
         self._selection = selection
-        self._layout = layout
         self._device = device
-        self._down = Resampler(file_hz, model_hz, device)
-        self._up = Resampler(model_hz, file_hz, device)
+        self._block_frames = block_frames
         self._mixture = torch.zeros(layout.out, 0)  # (ch, t) whose stems have not come out yet
+        self._ended = False
 
     def push(self, block: Audio) -> dict[str, Audio]:
-        """(frames, channels) → {stem: (frames', channels)}; frames' may be 0."""
-        if len(block) > BLOCK_FRAMES:
-            parts = [self.push(block[start : start + BLOCK_FRAMES]) for start in range(0, len(block), BLOCK_FRAMES)]
+        """(frames, channels) → {stem: (frames', channels)}; frames' may be 0. Raises ConfigError after flush."""
+        if self._ended:
+            raise ConfigError("this song has ended with flush; open another stream for the next song")
+        size = self._block_frames
+        if len(block) > size:
+            parts = [self.push(block[start : start + size]) for start in range(0, len(block), size)]
             return {stem: np.concatenate([part[stem] for part in parts]) for stem in self._selection.stems}
         mixture = self._layout.at_the_door(torch.from_numpy(np.ascontiguousarray(block.T, dtype=np.float32)))
         self._mixture = torch.cat([self._mixture, mixture], -1)  # (ch, t)
         x = self._layout.to_model(mixture)  # (B, C, t)
         if self._device.type == "cuda":
             x = x.pin_memory().to(self._device, non_blocking=True)
-        y = self._stream.push(self._down.push(x.to(self._device)))  # (B, S, C, t')
+        y = self._network.push(self._down.push(x.to(self._device)))  # (B, S, C, t')
         return self._emit(self._up.push(self._needed(y)))
 
     def flush(self) -> dict[str, Audio]:
         """The rest of the song: {stem: (frames', channels)}."""
         started = self.push(np.zeros((0, self._layout.file), np.float32))  # else a song of no blocks has no shape
-        before = self._stream.push(self._down.flush())
-        y = torch.cat([before, self._stream.flush()], -1)
+        before = self._network.push(self._down.flush())
+        y = torch.cat([before, self._network.flush()], -1)
         rest = self._emit(torch.cat([self._up.push(self._needed(y)), self._up.flush()], -1))
+        self._ended = True
         return {stem: np.concatenate([started[stem], audio]) for stem, audio in rest.items()}
 
     def _needed(self, y: Tensor) -> Tensor:
@@ -121,10 +140,13 @@ class SongStream:
 
     def _with_treble(self, treble: Treble, mixture: Tensor, sources: Tensor, band: Tensor) -> Tensor:
         """Add to the sources (S', ch, t) their shares of what the mixture (ch, t) has beyond the band (ch, t)."""
-        assert isinstance(self._stream, MaskedStream)
-        for shares in self._stream.take_top_shares():  # (B, S, n)
+        assert isinstance(self._network, MaskedStream)
+        for shares in self._network.take_top_shares():  # (B, S, n)
             chosen = shares[:, list(self._selection.estimated), None]  # (B, S', 1, n)
-            per_channel = chosen.expand(-1, -1, self._layout.model, -1)  # (B, S', C, n)
-            treble.add(self._layout.from_model(per_channel).cpu())
+            if len(chosen) == 1:
+                treble.add(chosen[0].cpu())  # (S', 1, n): one share for all channels
+            else:
+                per_channel = chosen.expand(-1, -1, self._layout.model, -1)  # (B, S', C, n)
+                treble.add(self._layout.from_model(per_channel).cpu())
         frames = mixture.shape[-1]
         return sources if not frames else torch.addcmul(sources, treble.gains(frames), mixture - band)

@@ -32,7 +32,7 @@ class Treble:
         assert self._shares is not None
         k = (self._position_frames + torch.arange(frames, dtype=torch.float64)) * self._hops_per_frame
         n = k.long()
-        fade = (0.5 - 0.5 * torch.cos(torch.pi * (k - n))).float()  # (frames,)
+        fade = 0.5 - 0.5 * torch.cos(torch.pi * (k - n).float())  # (frames,)
         last = self._shares.shape[-1] - 1
         before, after = ((n - self._first + i).clamp(0, last) for i in (0, 1))
         gains = self._shares[..., before].lerp(self._shares[..., after], fade)

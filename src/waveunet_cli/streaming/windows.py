@@ -16,14 +16,17 @@ Network = Callable[[Tensor], Tensor]  # (B, C, window.input) → (B, S, C, windo
 
 
 class Stream(Protocol):
-    """Frames in, separated frames out: (B, C, t) → (B, S, C, t'), as many in all as went in."""
+    """Frames in, separated frames out: (B, C, t) → (B, S, C, t'), as many in all as went in.
+
+    Push at least once before flush, if only a block of no frames: it tells B and C.
+    """
 
     def push(self, x: Tensor) -> Tensor: ...
     def flush(self) -> Tensor: ...
 
 
 class WindowedStream:
-    """Runs `network` over the windows of a stream, `batch` of them at once. `push` at least once before `flush`."""
+    """Runs `network` over the windows of a stream, `batch` of them at once."""
 
     def __init__(self, network: Network, window: Window, sources: int, batch: int = 1) -> None:
         self._network = network

@@ -13,7 +13,7 @@ from typing import cast
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from waveunet_cli.errors import CheckpointError, ConfigError, WaveUNetError
@@ -26,10 +26,11 @@ from waveunet_cli.training.loss import LOSSES, OF_MAGNITUDES
 from waveunet_cli.training.material import Material
 from waveunet_cli.training.mixing import Drawn, Mixer, windows
 from waveunet_cli.training.network import Trainable
+from waveunet_cli.training.optimizer import new_optimizer
 from waveunet_cli.training.recipe import CHECKPOINT, Recipe
 from waveunet_cli.training.resume import changes, description
 from waveunet_cli.training.schedule import Progress
-from waveunet_cli.training.state import State, copy_of, load_state, new_optimizer, save_state, update_average
+from waveunet_cli.training.state import State, copy_of, load_state, save_state, update_average
 from waveunet_cli.training.validate import Score, validate
 
 STATE, MODEL = "state.safetensors", "model.safetensors"
@@ -74,8 +75,12 @@ def _initial(recipe: Recipe, config: Config, device: torch.device) -> State:
         load_weights(network, _transferred(recipe.transfer, network.state_dict()), where=recipe.transfer)
     network.to(device).requires_grad_(True)
     average = copy_of(network.state_dict()) if recipe.schedule.average else None
-    optimizer = new_optimizer(network, recipe.schedule.weight_decay, recipe.schedule.betas)
-    return State(network, optimizer, Progress(), average)
+    return State(network, _optimizer(recipe, network), Progress(), average)
+
+
+def _optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.AdamW:
+    settings = recipe.schedule
+    return new_optimizer(network, settings.optimizer, settings.weight_decay, settings.betas)
 
 
 def _transferred(path: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -162,11 +167,11 @@ class _Training:
         per_epoch = self.recipe.schedule.epoch_steps
         return per_epoch - self.state.progress.step % per_epoch
 
-    def _numbers(self) -> list[int]:
-        """Numbers of this process's windows to the end of the epoch."""
+    def _numbers(self) -> Iterator[int]:
+        """Numbers of this process's windows to the end of the epoch, which may be far away."""
         batch, share = schedule.batch(self.recipe.schedule, self.state.progress), self._share()
         first = self.state.progress.windows + self.fabric.global_rank * share
-        return [first + step * batch + i for step in range(self._steps_left()) for i in range(share)]
+        return (first + step * batch + i for step in range(self._steps_left()) for i in range(share))
 
     def _step(self, batches: Iterator[Drawn]) -> bool:
         """One step of the optimizer; True if it shall be the last for now."""
@@ -240,8 +245,7 @@ class _Training:
         if state.progress.stage != stage and state.best is not None:  # the next stage starts from the best so far
             state.network.load_state_dict(state.best)
             state.average = copy_of(state.best) if state.average is not None else None
-            settings = self.recipe.schedule
-            state.optimizer = new_optimizer(state.network, settings.weight_decay, settings.betas)
+            state.optimizer = _optimizer(self.recipe, state.network)
         self._happened(Validated(state.progress, score))
 
     def _score(self) -> Score:

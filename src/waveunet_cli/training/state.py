@@ -1,7 +1,8 @@
 """The state of a training in one safetensors file, written whole or not at all.
 
 Its tensors are `weights.…`, `average.…` (moving average), `best.…` (of the best validation) and `first.…`, `second.…`
-(Adam's moments). Its metadata are the progress, the architecture, and a description of the recipe and its songs.
+(the optimizer's moments; Muon keeps no second ones of kernels). Its metadata are the progress, the architecture, and a
+description of the recipe and its songs.
 """
 
 import json
@@ -21,6 +22,7 @@ from waveunet_cli.networks.family import Config, config_to_json
 from waveunet_cli.training.schedule import Progress
 
 Weights = dict[str, Tensor]
+MOMENTS = {"first": "exp_avg", "second": "exp_avg_sq"}  # here → in torch
 
 
 @dataclass
@@ -44,11 +46,6 @@ def copy_of(weights: Mapping[str, Tensor]) -> Weights:
     return {name: w.detach().clone() for name, w in weights.items()}
 
 
-def new_optimizer(network: nn.Module, weight_decay: float, betas: tuple[float, float]) -> torch.optim.AdamW:
-    """Adam as in the paper; with weight decay, AdamW. The learning rate is set at every step."""
-    return torch.optim.AdamW(network.parameters(), lr=0.0, betas=betas, weight_decay=weight_decay)
-
-
 def update_average(state: State, keep: float) -> None:
     """Move the average towards the weights. It starts short, so that the first steps do not weigh on it for long."""
     if state.average is None:
@@ -70,9 +67,8 @@ def save_state(path: Path, config: Config, state: State, about: Mapping[str, obj
     for label, weights in (("average", state.average), ("best", state.best)):
         tensors |= {f"{label}.{name}": w for name, w in (weights or {}).items()}
     for name, parameter in state.network.named_parameters():
-        moments = state.optimizer.state.get(parameter)
-        if moments:
-            tensors |= {f"first.{name}": moments["exp_avg"], f"second.{name}": moments["exp_avg_sq"]}
+        moments = state.optimizer.state.get(parameter, {})
+        tensors |= {f"{label}.{name}": moments[key] for label, key in MOMENTS.items() if key in moments}
     metadata = {
         "config": config_to_json(config),
         "progress": json.dumps(asdict(state.progress)),
@@ -122,15 +118,14 @@ def load_state(path: Path, config: Config, state: State) -> dict[str, object] | 
         for label in ("average", "best")
     )
     settings = state.optimizer.param_groups[0]
-    state.optimizer = new_optimizer(state.network, settings["weight_decay"], settings["betas"])
+    state.optimizer = type(state.optimizer)(
+        state.network.parameters(), lr=0.0, betas=settings["betas"], weight_decay=settings["weight_decay"]
+    )
     if "first" in parts:
         steps = torch.tensor(float(metadata["optimizer_steps"]))
         for name, parameter in state.network.named_parameters():
-            state.optimizer.state[parameter] = {
-                "step": steps.clone(),
-                "exp_avg": parts["first"][name].to(device),
-                "exp_avg_sq": parts["second"][name].to(device),
-            }
+            moments = {key: parts[label][name].to(device) for label, key in MOMENTS.items() if name in parts[label]}
+            state.optimizer.state[parameter] = {"step": steps.clone(), **moments}
     about: dict[str, object] | None = json.loads(metadata["recipe"]) if "recipe" in metadata else None
     return about
 

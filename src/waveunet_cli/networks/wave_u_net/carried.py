@@ -16,6 +16,8 @@ frames added before the first that means anything.
 On the way up frame j of a level's output needs the frames from j + o on of the skip, o being the crop of the whole
 window; they were added s + o − s' frames before. The first frame that leaves the last level as number s is that of
 the first `context` frames of the stream, so with `context` zeros in front it is the song's first.
+
+Of these zeros, as many as are whole steps of 2^levels are never computed: every layer answers silence with a constant.
 """
 
 from typing import NamedTuple, cast
@@ -31,6 +33,7 @@ from waveunet_cli.networks.wave_u_net.network import SLOPE, UpKernel, WaveUNet, 
 BLOCK_FRAMES = 65_536  # nearly as fast as any of 32 Ki … 256 Ki on the CPUs tried, in less memory
 CHUNK_FRAMES = 32_768  # of a layer, computed and activated while they are in the cache; even
 SMALL = 20_480  # values of an input up to which torch would convolve on one core, slowly
+MOST_SPLITS = 2
 FEW = 512  # frames below which reading three kernels costs more than one with fewer products saves
 
 
@@ -123,7 +126,7 @@ class CarriedStream:
         """(B, C, t) → (B, S, C, t'): what the whole blocks so far give; t' may be 0."""
         self._owed += x.shape[-1]
         if self._pending is None:
-            self._pending = x.new_zeros(*x.shape[:-1], self._network.context)
+            self._pending = x.new_zeros(*x.shape[:-1], self._network.lead_frames)
         self._pending = torch.cat([self._pending, x], -1)
         return self._compute(self._pending.shape[-1] // self._network.block * self._network.block)
 
@@ -156,16 +159,20 @@ class CarriedStream:
 class _Line:
     """The newest frames of a layer as rows (t, C), side by side in one buffer."""
 
-    def __init__(self, keep_frames: int, block_frames: int, channels: int, dtype: torch.dtype) -> None:
+    def __init__(self, keep_frames: int, block_frames: int, silence: Tensor) -> None:
+        """`silence` (C,) is every row so far."""
         self._keep = keep_frames
-        blocks = max(1, -(-keep_frames // block_frames))  # until frames move, at least as many as are kept
-        self._rows = torch.zeros(keep_frames + blocks * block_frames, channels, dtype=dtype)
+        self._rows = silence.new_empty(keep_frames + block_frames, len(silence))
+        self._rows[:keep_frames] = silence
         self._end = keep_frames
 
     def extend(self, frames: int) -> Tensor:
         """Room for the next rows (frames, C), to be filled by the caller."""
         if self._end + frames > len(self._rows):  # only now does anything move
-            self._rows[: self._keep] = self._rows[self._end - self._keep : self._end]
+            moved = self._end - self._keep
+            for start in range(0, self._keep, moved):  # in parts, for torch copies no rows onto themselves
+                end = min(start + moved, self._keep)
+                self._rows[start:end] = self._rows[start + moved : end + moved]
             self._end = self._keep
         self._end += frames
         return self._rows[self._end - frames : self._end]
@@ -199,7 +206,8 @@ class CarriedNetwork:
         self._dtype = dtype
         self.step = 2**config.levels
         self.block = max(1, block_frames // self.step) * self.step
-        self.context = window.context
+        skipped = window.context // self.step * self.step
+        self.lead_frames = window.context - skipped  # of silence, computed before a song
         self.sources = len(config.sources)
         taps, levels, self._up_taps = config.down_taps, config.levels, config.up_taps
 
@@ -222,39 +230,53 @@ class CarriedNetwork:
             length = 2 * length - config.up_taps
             cropped = (lengths[level] - (length + config.up_taps - 1)) // 2
             self._skips_back.append(delay - cropped - delays[level])
-        self.delay = delay
+        self.delay = delay - skipped
         self._mixture_back = delay - window.context
 
         with torch.no_grad():
             self._down = [
-                _Kernel(conv.weight, conv.bias, dtype, _splits(conv, dtype))
-                for conv in (cast(nn.Conv1d, module) for module in [*network.down, network.bottleneck])
+                _Kernel(conv.weight, conv.bias, dtype, _splits(conv, dtype, self.block >> level))
+                for level, conv in enumerate(cast(nn.Conv1d, module) for module in [*network.down, network.bottleneck])
             ]
+            for kernel, conv in zip(self._down, [*network.down, network.bottleneck], strict=True):
+                if kernel.weight.dtype == conv.weight.dtype:  # the same numbers, held once
+                    conv.weight = nn.Parameter(kernel.weight.squeeze(2), conv.weight.requires_grad)
             self._up = [_UpKernel(network.up_kernel(level), dtype) for level in range(levels)]  # deepest first
+            self._silence = self._answers_to_silence()
 
     def stream(self, size: int = 1) -> CarriedStream:
         """A stream of `size` signals side by side that gives what leaves the layers: estimates, without masks."""
         return CarriedStream(self, size)
 
     def new_lines(self) -> _Lines:
-        """The state of a signal of which nothing was seen yet."""
-        config = self._network.config
+        """The state of a signal that was silent for ever."""
+        config, (down, coarse) = self._network.config, self._silence
         levels, taps = config.levels, config.down_taps
 
-        def line(keep: int, level: int, channels: int) -> _Line:  # of the level's rate, 0 being the full one
-            return _Line(keep, self.block >> level, channels, self._dtype)
+        def line(keep: int, level: int, silence: Tensor) -> _Line:  # of the level's rate, 0 being the full one
+            return _Line(keep, self.block >> level, silence)
 
         return _Lines(
-            mixture=_Line(max(taps, self._mixture_back), self.block, config.channels, torch.float32),
+            mixture=line(max(taps, self._mixture_back), 0, torch.zeros(config.channels)),
             down=[
-                line(max(2 * taps, self._skips_back[levels - 1 - level]), level, kernel.weight.shape[0])
-                for level, kernel in enumerate(self._down[:-1])
+                line(max(2 * taps, self._skips_back[levels - 1 - level]), level, silence)
+                for level, silence in enumerate(down)
             ],
-            coarse=[
-                line(self._coarse_history, levels - level, kernel.odd.weight.shape[1])
-                for level, kernel in enumerate(self._up)
-            ],
+            coarse=[line(self._coarse_history, levels - level, silence) for level, silence in enumerate(coarse)],
         )
+
+    def _answers_to_silence(self) -> tuple[list[Tensor], list[Tensor]]:
+        """What the lines `down` and `coarse` of _Lines get, frame by frame, from a silent mixture: (C,) each."""
+        x = torch.zeros(self._network.config.channels, dtype=self._dtype)
+        down = []
+        for kernel in self._down:
+            x = F.leaky_relu(kernel.convolve(x.repeat(kernel.taps, 1), 1)[0], SLOPE)
+            down.append(x)
+        coarse = [down.pop()]
+        for up, skip in zip(self._up[:-1], reversed(down), strict=False):
+            rows = coarse[-1].repeat(self._coarse_history + 1, 1), skip.repeat(self._up_taps + 1, 1)
+            coarse.append(F.leaky_relu(up.compute(*rows, 2)[0], SLOPE))  # the odd frame is the same
+        return down, coarse
 
     def advance(self, lines: _Lines, block: Tensor) -> Tensor:
         """Add a block of the mixture (t, C), get the next t frames of every source (1, S, C, t)."""
@@ -294,6 +316,9 @@ class CarriedNetwork:
         return target
 
 
-def _splits(convolution: nn.Conv1d, dtype: torch.dtype) -> int:
+def _splits(convolution: nn.Conv1d, dtype: torch.dtype, most_frames: int) -> int:
+    """How often to split the kernel of a layer that computes at most `most_frames` frames at once."""
     # Differences of frames would lose bits in a shorter format, where multiplications are cheap anyway.
-    return 2 if convolution.in_channels >= 72 and dtype == torch.float32 else 0
+    if convolution.in_channels < 72 or dtype != torch.float32:
+        return 0
+    return sum(most_frames >> split >= FEW for split in range(MOST_SPLITS))
