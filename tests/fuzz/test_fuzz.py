@@ -49,13 +49,14 @@ def eats() -> None:
         (ends, "ended by signal 9"),
         (eats, "MB"),
         (lambda: [][0], "IndexError"),
-        (lambda: time.sleep(2), "TimeoutError"),
+        (lambda: [None for _ in iter(int, 1)], "TimeoutError"),
+        (lambda: time.sleep(60), "hung"),
     ],
 )
 def test_every_fault_is_seen(opening, fault, tmp_path, monkeypatch):
-    monkeypatch.setattr("fuzz.run.TIME_SECONDS", 0.5 if fault == "TimeoutError" else 20.0)
+    monkeypatch.setattr("fuzz.run.TIME_SECONDS", 0.2 if fault in ("TimeoutError", "hung") else 20.0)
     kind = Kind("k", lambda folder: (folder / "a").write_bytes(b"x"), lambda rng, folder: (folder / "b").touch(),
                 lambda folder: opening() if (folder / "b").exists() else None)  # fmt: skip
     outcome = fuzz(kind, 2, 0, tmp_path)
-    assert outcome.counts["fault"] == 2
+    assert outcome.counts["fault"] == 2, outcome
     assert all(fault in told for told in outcome.faults)

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +30,10 @@ from waveunet_cli.audio.libav import LibavSource
 from waveunet_cli.audio.sndfile import NotReadError, SndfileSource
 from waveunet_cli.audio.span import Span
 from waveunet_cli.bounds import SampleRateHz, SongChannels
-from waveunet_cli.errors import AudioReadError, ConfigError
+from waveunet_cli.errors import AudioReadError
 from waveunet_cli.events import Note
-from waveunet_cli.tables import check
 
+_RATES_HZ, _CHANNELS = (get_args(kind)[1] for kind in (SampleRateHz, SongChannels))  # see bounds.py
 BLOCK_FRAMES = 65_536
 
 
@@ -74,11 +74,16 @@ class AudioReader:
         with reading_explained(Path(path)):
             self._links = _Links(Path(path), on_event, track)
         self.info = self._links.info
-        try:
-            check(_Plausible(self.info.sample_rate_hz, self.info.channels))
-        except ConfigError as error:
-            self.close()
-            raise AudioReadError(f"{path}: {error}; export the file again, in a usual form") from error
+        for name, found, bounds in (
+            ("sample_rate_hz", self.info.sample_rate_hz, _RATES_HZ),
+            ("channels", self.info.channels, _CHANNELS),
+        ):
+            if not bounds.ge <= found <= bounds.le:
+                self.close()
+                raise AudioReadError(
+                    f"{path}: {name}: found {found}; songs have {bounds.ge} to {bounds.le}; export it again in a usual "
+                    "form"
+                )
         self._position_frames = 0
 
     def __enter__(self) -> Self:
@@ -158,14 +163,6 @@ class _Part:
     by_libsndfile: bool = True
     header: Header = field(default_factory=Header)
     has_no_end: bool = False
-
-
-@dataclass(frozen=True)
-class _Plausible:
-    """What every song has; see bounds.py."""
-
-    sample_rate_hz: SampleRateHz
-    channels: SongChannels
 
 
 class _Links:
