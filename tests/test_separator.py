@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from small_models import FOUR, TINY, VALID, Windowed, identity, model_of
 from waveunet_cli.devices import Placement
-from waveunet_cli.errors import AudioReadError, AudioWriteError, ConfigError, DeviceError
+from waveunet_cli.errors import AudioReadError, AudioWriteError, ConfigError, DeviceError, WaveUNetError
 from waveunet_cli.networks.family import Model
 from waveunet_cli.separator import Separator
 from waveunet_cli.streaming import engine
 from waveunet_cli.streaming.channels import ChannelLayout
+from waveunet_cli.streaming.resample import Resampler
 from waveunet_cli.streaming.song import BLOCK_FRAMES
 from waveunet_cli.streaming.stems import StemSelection
 
@@ -467,8 +468,8 @@ def test_a_failure_inside_the_network_leaves_nothing(song, tmp_path, monkeypatch
     before = files(tmp_path)
     for error, seen in (
         (KeyboardInterrupt, KeyboardInterrupt),
-        (ValueError("a bug"), ValueError),
-        (RuntimeError("a bug"), RuntimeError),
+        (ValueError("a bug"), WaveUNetError),
+        (RuntimeError("a bug"), WaveUNetError),
         (torch.OutOfMemoryError("CUDA out of memory"), DeviceError),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"), DeviceError),
         (MemoryError(), DeviceError),
@@ -534,3 +535,23 @@ def test_plans_ask_the_network_for_no_more_than_needed():
     assert StemSelection.of(config, ["other"]).estimated == (0, 1, 3)
     assert StemSelection.of(replace(config, output="direct"), ["other"]).estimated == (2,)
     assert StemSelection.of(config, two_stems="drums").stems == ("drums", "no_drums")
+
+
+@pytest.mark.parametrize(("rate_hz", "channels"), [(1000, 2), (44_100, 31), (768_000, 1)])
+def test_extreme_songs_pass_in_blocks_of_bounded_size(rate_hz, channels, monkeypatch):
+    """However few frames of the file that are, nothing is lost at their seams."""
+    separator = Separator(model_of(TINY), "cpu", "float32")
+    samples = (
+        np.random.default_rng(0).standard_normal((3000 if rate_hz < 768_000 else 40_000, channels)) * 0.1
+    ).astype(np.float32)
+    expected = separator.separate(samples, rate_hz)
+    pushed = []
+    monkeypatch.setattr("waveunet_cli.streaming.song.MOST_BLOCK_SAMPLES", 5000)
+    push = Resampler.push
+    monkeypatch.setattr(Resampler, "push", lambda self, x: (pushed.append(x.numel()), push(self, x))[1])
+    found = separator.separate(samples, rate_hz)
+    down = pushed[0:-4:2]  # into the network; every other one goes out of it, and at the end all that is left
+    assert len(down) > 5
+    assert max(down) <= 5000
+    for stem, wanted in expected.items():
+        assert np.abs(found[stem] - wanted).max() < 1e-5

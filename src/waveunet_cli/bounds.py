@@ -12,6 +12,9 @@ from msgspec import Meta
 # 768 kHz no converter works.
 SampleRateHz = Annotated[int, Meta(ge=1000, le=768_000)]
 
+# Of a song. Third-order ambisonics have 16, the widest standard for loudspeakers 24; each pair costs 90 MB of memory.
+SongChannels = Annotated[int, Meta(ge=1, le=32)]
+
 # A name becomes part of a file's name. 64 characters leave room for the song's within the 255 bytes of file systems.
 SourceName = Annotated[
     str,
@@ -45,4 +48,27 @@ WindowFrames = Annotated[int, Meta(ge=1, le=1 << 22)]
 MOST_INPUT_FRAMES = 1 << 24
 # Of a short-time spectrum: 1.5 s at 44.1 kHz. Published: 4096.
 SpectrumFrames = Annotated[int, Meta(ge=1, le=1 << 16)]
+# Of a training. A probability is one draw in so many.
+Probability = Annotated[float, Meta(ge=0, le=1, description="a probability from 0 to 1")]
+# A factor of amplitude, or a weight for drawing: what is a thousand times the rest leaves nothing of the rest.
+Factor = Annotated[float, Meta(gt=0, le=1000)]
+Weight = Annotated[float, Meta(ge=0, le=1_000_000)]
+# Below −100 dB is less than a step of 16 bits.
+Decibels = Annotated[float, Meta(ge=-100, le=100)]
+SpreadDecibels = Annotated[float, Meta(ge=0, le=100)]
+# Two octaves.
+Semitones = Annotated[float, Meta(ge=0, le=24)]
+StretchFactor = Annotated[float, Meta(ge=1, le=4)]
+# Published: 1e-5 to 1e-2. Beyond 10 every step overshoots.
+LearningRate = Annotated[float, Meta(gt=0, le=10)]
+# Of a moving mean: 1 would never move.
+PastWeight = Annotated[float, Meta(ge=0, lt=1)]
+# Windows at once; each takes megabytes.
+Batch = Annotated[int, Meta(ge=1, le=4096)]
+# A step takes a millisecond or more: 10^12 of them are thirty years.
+Steps = Annotated[int, Meta(ge=1, le=10**12)]
+Minutes = Annotated[float, Meta(gt=0, le=10**8)]
+# Of the numbers from which random ones are drawn; numpy takes no negative ones, torch none beyond 64 bits.
+Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Workers = Annotated[int, Meta(ge=1, le=256)]
 # Networks side by side. Published: 1; ours: 2.

@@ -3,10 +3,12 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from math import gcd, lcm
+from numbers import Real
 from pathlib import Path
-from typing import Unpack, get_args
+from typing import Any, Unpack, get_args
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from waveunet_cli.events import OnEvent
 from waveunet_cli.hub import load_model
 from waveunet_cli.library.find import require_distinct
 from waveunet_cli.library.ledger import Ledger
-from waveunet_cli.library.manifest import Overwrite
+from waveunet_cli.library.manifest import Overwrite, require_overwrite
 from waveunet_cli.library.song import Separated, Song, separate_song
 from waveunet_cli.library.storage import Located
 from waveunet_cli.library.target import Settings, Target
@@ -27,6 +29,7 @@ from waveunet_cli.streaming.channels import ChannelLayout, require_mixture
 from waveunet_cli.streaming.engine import new_engine
 from waveunet_cli.streaming.song import BLOCK_FRAMES, Audio, Engine, SongStream, open_stream
 from waveunet_cli.streaming.stems import StemSelection
+from waveunet_cli.tables import check
 
 MAX_SEGMENT_SECONDS = 600
 EDGE_FRAMES = 8192  # more than resampling, masks and treble add to what a network reaches, at the model's rate
@@ -40,6 +43,17 @@ class SeparatedFile(Separated):
 
         found = stems_at([next(iter(self.stems.values()))])
         return inline_page(found[0]) if found else None
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What a Separator is made with, as the command line would have checked it."""
+
+    device: str
+    precision: str
+    stems: tuple[str, ...] | None
+    two_stems: str | None
+    stereo: bool
 
 
 class Separator:
@@ -76,11 +90,15 @@ class Separator:
         mask_extension: MaskExtension | None = None,
         on_event: OnEvent = lambda event: None,
     ) -> None:
-        if segment_seconds is not None and not 0 < segment_seconds <= MAX_SEGMENT_SECONDS:
+        if segment_seconds is not None and not (
+            isinstance(segment_seconds, Real) and 0 < segment_seconds <= MAX_SEGMENT_SECONDS
+        ):
             raise ConfigError(
                 f"segment of {segment_seconds} s: must be longer than 0 and at most {MAX_SEGMENT_SECONDS} s; "
                 "leave it out for the default"
             )
+        names: Any = tuple(stems) if isinstance(stems, Sequence) and not isinstance(stems, str) else stems
+        check(_Options(device, precision, names, two_stems, stereo))
         self.placement = choose_placement(device, precision)
         dtype = str(self.placement.dtype).removeprefix("torch.")
         self.settings = {"two_stems": two_stems, "stereo": stereo, "precision": dtype}
@@ -172,6 +190,9 @@ class Separator:
         Raises AudioReadError, AudioWriteError, ConfigError for an output that cannot exist, and DeviceError if memory
         runs out. Waits for another process that is at work on the same stems.
         """
+        if track is not None and not isinstance(track, str):
+            raise ConfigError(f"track: found {track!r}; give a text")
+        require_overwrite(overwrite)
         song = Song(Located(Path(path)), Path(path).stem if track is None else track)
         target = Target(None if out is None else Located(Path(out)), **settings)
         require_distinct([song], [target.outputs(self, song)])

@@ -16,6 +16,11 @@ def plain(text: str) -> str:
     return UNSENDABLE.sub("?", CONTROL.sub("?", text))
 
 
+def in_line(text: str) -> str:
+    """A text from outside in a message of one line: what would break the line becomes a question mark, too."""
+    return re.sub(r"[\n\t]", "?", plain(text))
+
+
 def shown(value: object) -> str:
     """A value in a message: one short line, in quotes if it is a text."""
     return _short.repr(value)

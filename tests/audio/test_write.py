@@ -26,6 +26,7 @@ from waveunet_cli.audio import (
     wav,
 )
 from waveunet_cli.audio.formats import SUBTYPE_BITS
+from waveunet_cli.audio.read import frames_of
 from waveunet_cli.errors import AudioWriteError, ConfigError
 
 RATE = 44100
@@ -144,8 +145,9 @@ def test_what_is_within_the_limits_is_written(tmp_path, container, channels, rat
     with StemWriter({"a": tmp_path / f"a.{container}"}, rate, channels, output) as writer:
         writer.write({"a": samples})
         assert writer.commit().frames == 3000
-    found = probe(tmp_path / f"a.{container}")
-    assert (found.frames, found.channels, found.sample_rate_hz) == (3000, channels, rate)
+    found = soundfile.info(tmp_path / f"a.{container}")  # also where no song has such channels or such a rate
+    assert (found.channels, found.samplerate) == (channels, rate)
+    assert frames_of(tmp_path / f"a.{container}") == 3000
 
 
 @pytest.mark.parametrize("channels", [3, 5, 6, 7, 8])

@@ -131,7 +131,7 @@ def ours(folder):
 @pytest.mark.parametrize(
     ("kind", "option", "readers"),
     [
-        ("ours", ["--stems", "a,b"], "TensorFlow 1 checkpoint, Keras port, PyTorch port, MSS_WaveUNet"),
+        ("ours", ["--stems", "a,b"], "TensorFlow 1 checkpoint, Spleeter, Keras port, PyTorch port, MSS_WaveUNet"),
         ("ours", ["--sample-rate", "8000"], "TensorFlow 1 checkpoint"),
         ("ours", ["--padding", "same"], "TensorFlow 1 checkpoint"),
         ("bundle", ["--stride", "4"], "PyTorch port"),

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -101,3 +102,14 @@ def test_samples_that_are_no_numbers_are_an_error_in_memory_too(tmp_path: Path) 
     track = Track("t", {"vocals": (tmp_path / "x.wav",)}, 50, RATE_HZ)
     with pytest.raises(AudioReadError, match=r"x\.wav: a sample is NaN or infinite"):
         Reader(RATE_HZ, 2, True).read(track, ("vocals",), 10, 5)
+
+
+def test_songs_whose_names_are_no_utf8_are_read(tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    written = write_stem(tmp_path / "vocals.wav")
+    (tmp_path / "vocals.wav").rename(folder / "vocals.wav")
+    track = Track("a", {"vocals": (folder / "vocals.wav",)}, len(written), RATE_HZ)
+    for in_memory in (False, True):
+        x = Reader(RATE_HZ, 2, in_memory).read(track, ["vocals"], 0, 100)
+        assert np.allclose(x[0].T, written[:100], atol=1e-4)

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -524,3 +525,14 @@ def test_an_output_that_cannot_be_written(tmp_path: Path, waveunet: Command) -> 
 
 def test_the_folder_of_a_test_set_is_named_as_musdb_has_it() -> None:
     assert testset.SPLIT == "test"
+
+
+def test_songs_whose_names_are_no_utf8_are_scored(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff\x1b")
+    for root in ("truth", "estimates"):
+        write_song(tmp_path / root / "plain")
+        (tmp_path / root / "plain").rename(tmp_path / root / name)
+    found = evaluate([tmp_path / "truth"], estimates=tmp_path / "estimates", quick=True, out=tmp_path / "out")
+    assert {score.song for score in found.scores} == {name}
+    assert b"\xff\x1b" in (tmp_path / "out/statistics.csv").read_bytes()
+    assert json.loads((tmp_path / "out/scores.json").read_text())["songs"][0]["song"] == name

@@ -234,6 +234,8 @@ def test_a_redirect_to_what_cannot_be_asked_is_refused_at_once(server, fetch, sl
     with pytest.raises(DownloadError, match=r"could not be fetched") as error:
         fetch(KNOWN, server.url("/a"))
     assert sleeps == []
+    if target.startswith(("ftp", "file", "gopher")):
+        assert f"redirects from http to {target.partition(':')[0]}" in str(error.value)
     assert str(error.value).isprintable()
 
 

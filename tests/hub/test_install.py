@@ -319,8 +319,11 @@ def test_a_bad_registry_index_is_one_line(server, catalogue, index, complaint):
 def test_a_registry_cannot_take_a_shipped_name(server, catalogue, tmp_path):
     (tmp_path / "cards").mkdir()
     (tmp_path / "cards" / "vocals.toml").write_text((shipped_folder() / "vocals.toml").read_text())
-    with pytest.raises(ConfigError, match="vocals is the name of a model shipped"):
-        catalogue(str(tmp_path / "cards")).entries()
+    (tmp_path / "cards" / "mine.toml").write_text((shipped_folder() / "m4.toml").read_text().replace('"m4"', '"mine"'))
+    found = catalogue(str(tmp_path / "cards"))
+    assert {"vocals", "mine"} <= found.entries().keys()  # one bad card stops no list
+    assert found.entries()["vocals"].state == "embedded"
+    assert "vocals is the name of a model shipped" in str(found.damaged()["vocals"])
     with pytest.raises(ConfigError, match="neither a folder nor"):
         catalogue(str(tmp_path / "none")).entries()
     assert catalogue(str(tmp_path / "none")).entry("vocals").state == "embedded"  # needs no registry

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from waveunet_cli.errors import ConfigError
+from waveunet_cli.streaming import resample as resample_module
 from waveunet_cli.streaming.resample import Resampler, resample, resampled_frames
 
 RATES = [(44100, 22050), (48000, 44100), (96000, 44100), (44100, 16000), (44100, 8192)]
@@ -184,3 +185,12 @@ def test_neither_resampy_nor_numba_is_loaded() -> None:
         "sys.exit(bool({'resampy', 'numba'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_large_filters_are_not_kept_for_the_next_song() -> None:
+    resample_module._kept_bank.cache_clear()
+    for from_hz in (44_101, 44_111, 44_113):
+        Resampler(from_hz, 44_100)
+    assert resample_module._kept_bank.cache_info().currsize == 0
+    Resampler(48_000, 44_100)
+    assert resample_module._kept_bank.cache_info().currsize == 1

@@ -530,3 +530,8 @@ def test_the_speed_logged_after_a_resumption_is_that_of_its_own_steps(songs: Pat
 def test_refuses_what_does_not_divide(songs: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         run(recipe_values(songs, **changes), tmp_path / "out")
+
+
+def test_an_epoch_that_never_ends_takes_no_memory(songs: Path, tmp_path: Path) -> None:
+    schedule = {"kind": "budget", "minutes": 1e-9, "batch": 2, "epoch_steps": 10**12}
+    assert run(recipe_values(songs, schedule=schedule), tmp_path).step == 1

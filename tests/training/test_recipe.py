@@ -1,3 +1,4 @@
+import math
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def test_architectures_have_names(model: str, config: object, loss: str) -> None
         ({"data": []}, "data: no folder"),
         ({"data": "songs"}, "data: found 'songs'; expected a list whose items are each a table"),
         ({"learning_rate": 1}, "unknown: 'learning_rate'; known are data, model, "),
-        ({"augmentation": {"remix": "yes"}}, "recipe: augmentation.remix: found 'yes'; expected a number"),
+        ({"augmentation": {"remix": "yes"}}, "recipe: augmentation.remix: found 'yes'; expected a probability"),
         ({"augmentation": {"remix": 2.0}}, "a probability from 0 to 1"),
         ({"augmentation": {"gain": [1.0, 0.5]}}, "the least and the greatest"),
         ({"augmentation": 3}, "augmentation: found 3; expected a table"),
@@ -91,17 +92,20 @@ def test_architectures_have_names(model: str, config: object, loss: str) -> None
         ({"schedule": {"kind": "budget", "steps": 0}}, "schedule.steps: found 0"),
         ({"schedule": {"steps": 5}}, "the paper's schedule has neither"),
         ({"schedule": {"batch": True}}, "schedule.batch: found True"),
-        ({"schedule": {"kind": "budget", "steps": 5, "average": 1.0}}, "from 0 to below 1"),
+        (
+            {"schedule": {"kind": "budget", "steps": 5, "average": 1.0}},
+            "average: found 1.0; expected a number of at least 0 and below 1",
+        ),
         ({"hold_out": 0}, "needs it; give folders, or hold_out"),
         ({"loss": "l3"}, 'loss: found .l3.; expected "auto" or "mse" or "l1" or '),
         ({"model": "a.safetensors", "transfer": "b.safetensors"}, "transfer: the model is a checkpoint"),
         ({"precision": "float8"}, "precision: found .float8."),
         ({"storage": "int8"}, "storage: found .int8."),
-        ({"augmentation": {"stretch_factor": 0.5}}, "stretch_factor: found 0.5; give at least 1"),
+        ({"augmentation": {"stretch_factor": 0.5}}, "stretch_factor: found 0.5; expected a number from 1 to 4"),
         ({"workers": 0}, "workers: found 0"),
-        ({"data": [{"path": "a", "weight": -1.0}]}, "data.weight"),
-        ({"data": [{"path": "a", "weights": {"song": -1.0}}]}, "data.weight"),
-        ({"data": [{"path": "a", "reverb": 2.0}]}, "data.reverb"),
+        ({"data": [{"path": "a", "weight": -1.0}]}, r"data\[0\].weight: found -1.0; expected a number of above 0"),
+        ({"data": [{"path": "a", "weights": {"song": -1.0}}]}, r"data\[0\].weights"),
+        ({"data": [{"path": "a", "reverb": 2.0}]}, r"data\[0\].reverb: found 2.0; expected a probability"),
         (
             {"data": [{"path": "a", "weights": {"song": "much"}}]},
             r"data\[0\].weights: found .*a table whose values are each a number",
@@ -120,6 +124,28 @@ def test_architectures_have_names(model: str, config: object, loss: str) -> None
         ({"augmentation": {"limit": 2.0}}, "augmentation.limit: found 2.0"),
         ({"schedule": {"betas": [0.9, 1.0]}}, "schedule.betas"),
         ({"schedule": {"clip_norm": -1.0}}, "clip_norm"),
+        *(
+            ({table: {name: value}}, f"{table}.{name}: found ")
+            for table, names in (
+                ("schedule", ("learning_rate", "minutes", "average", "weight_decay", "clip_norm", "clip_factor")),
+                ("augmentation", ("remix", "spread_db", "speed_semitones", "stretch_factor", "equaliser_db")),
+            )
+            for name in names
+            for value in (-1.0, math.nan, math.inf, 1e300)
+        ),
+        *(
+            ({"schedule": {name: value}}, f"schedule.{name}: found ")
+            for name in ("batch", "epoch_steps", "warmup_steps")
+            for value in (-1, 10**40)
+        ),
+        *(
+            ({name: value}, f"{name}: found ")
+            for name in ("seed", "workers", "micro_batch", "hop_frames", "hold_out")
+            for value in (-1, 10**40)
+        ),
+        ({"augmentation": {"levels_db": {"vocals": math.nan}}}, "augmentation.levels_db: found "),
+        ({"augmentation": {"gain": [0.5, math.inf]}}, "augmentation.gain: found "),
+        ({"save_minutes": math.nan}, "save_minutes: found nan"),
     ],
 )
 def test_refuses_what_makes_no_sense(values: dict[str, Any], message: str) -> None:

@@ -31,12 +31,14 @@ class Header:
     is_for_ffmpeg: whether libsndfile would open it and read it wrongly: MP3 in WAV, whose length no header of WAV
         knows; an order of channels in CAF and AIFF; 8SVX, whose pad byte it takes for a sample; more than 32 bits
         can count, of which it takes what they can
+    is_cut: whether the file ends before its samples begin
     """
 
     end_bytes: int | None = None
     repairs: Mapping[int, bytes] = field(default_factory=dict)
     channel_mask: int = 0
     is_for_ffmpeg: bool = False
+    is_cut: bool = False
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -68,12 +70,12 @@ def _is_streamed(size_bytes: int) -> bool:
 
 
 def _chunks(file: BinaryIO, form: str, position: int, unit: int) -> Iterator[tuple[bytes, int, int]]:
-    """Name, position of the content and size of every chunk up to the first that is none.
+    """Name, position of the content and size of every chunk up to the first that is none, or lies beyond the file.
 
     Content fills up to a multiple of `unit` bytes.
     """
-    header_bytes = struct.calcsize(form)
-    while True:
+    header_bytes, file_bytes = struct.calcsize(form), file.seek(0, os.SEEK_END)
+    while position < file_bytes:  # a size may lead further than a position can be counted
         file.seek(position)
         header = file.read(header_bytes)
         if len(header) < header_bytes:
@@ -100,8 +102,9 @@ def _riff(file: BinaryIO, file_bytes: int, byteorder: str) -> Header:
     form = "<4sI" if byteorder == "little" else ">4sI"
     tag = mask = 0
     size_64: int | None = None
-    size_64_at = 0
+    size_64_at, end = 0, 12
     for name, start, size in _chunks(file, form, 12, 2):
+        end = start + size
         if name == b"ds64":
             _, size_64 = struct.unpack("<QQ", file.read(16).ljust(16, b"\0"))
             size_64_at = start
@@ -113,7 +116,8 @@ def _riff(file: BinaryIO, file_bytes: int, byteorder: str) -> Header:
             end_bytes, repairs = _riff_end(file, file_bytes, form, start, size, size_64, size_64_at)
             is_long = end_bytes is None and size_64 is None and file_bytes - start >= 1 << 32
             return Header(end_bytes, repairs, mask, is_for_ffmpeg=tag in _MPEG_TAGS or is_long)
-    return Header(channel_mask=mask, is_for_ffmpeg=tag in _MPEG_TAGS)
+    # without room for another chunk; where there is, it has no name
+    return Header(channel_mask=mask, is_for_ffmpeg=tag in _MPEG_TAGS, is_cut=end > file_bytes - 8)
 
 
 def _riff_end(
@@ -146,11 +150,11 @@ def _aiff(file: BinaryIO) -> Header:
 
 def _wave64(file: BinaryIO, file_bytes: int) -> Header:
     position = 40  # the GUIDs of riff and wave and the size between them
-    while True:
+    while position < file_bytes:  # a size may lead further than a position can be counted
         file.seek(position)
         header = file.read(24)
         if len(header) < 24:
-            return Header()
+            break
         size = int.from_bytes(header[16:], "little")  # with its own 24 bytes of header
         if header[:4] == b"data":
             if size > 24 and not _is_streamed(size):
@@ -159,6 +163,7 @@ def _wave64(file: BinaryIO, file_bytes: int) -> Header:
         if size < 24:
             return Header()
         position += -(-size // 8) * 8
+    return Header(is_cut=True)
 
 
 def _caf(file: BinaryIO, file_bytes: int) -> Header:

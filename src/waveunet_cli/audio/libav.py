@@ -31,7 +31,9 @@ _BROADCAST_FORMATS = frozenset({"aac", "ac3", "dts", "eac3", "loas", "mpeg", "mp
 # Elsewhere FFmpeg tells a length that is rounded or guessed.
 _EXACT_FORMATS = frozenset({"aiff", "ape", "au", "caf", "flac", "mov", "ogg", "tak", "tta", "w64", "wav", "wv"})
 _MOV_TOLERANCE_SECONDS = 0.5  # encoder delay and edit lists move the end by some frames of the codec
-_MP3_TOLERANCE_FRAMES = 2 * 1152  # some encoders count the header frame, or the decoder's delay, as music
+_MP3_TOLERANCE = 2  # of its own frames: some encoders count the header frame, or the decoder's delay, as music
+_MPEG_1_HZ, _MPEG_FRAMES, _MPEG_2_FRAMES = 32_000, 1152, 576  # the lowest rate of MPEG-1; samples of a frame; below it
+_MOST_GAP_FRAMES = 1 << 13  # of one packet, however long a container says that it lasts
 _W64_UNIT_BYTES = 8
 _OPUS_FRAMES_A_BYTE = 500  # at most, at 6 kbit/s with pauses: a broadcast of one page looks longer
 _AAC_FRAMES = 2048  # the longest packet
@@ -176,7 +178,8 @@ class LibavSource:
                     self._fail(_reason(error))
                 frames = self._behind_junk(packet)
                 if not frames:
-                    self._gap_frames += round((packet.duration or 0) * packet.time_base * self._rate_hz)
+                    lasting = round((packet.duration or 0) * packet.time_base * self._rate_hz)
+                    self._gap_frames += min(max(0, lasting), _MOST_GAP_FRAMES)
             for frame in frames:
                 for block in self._converted(frame):
                     yield self._trimmed(block)
@@ -233,9 +236,11 @@ class LibavSource:
         for part in self._decimator.push(frame) if self._decimator else self._packed(frame):
             block = _as_float(part)  # (frames, channels)
             if self._gap_frames and self._decoded_frames:  # between what could be decoded
-                yield np.zeros((self._gap_frames, len(self._speakers)), np.float32)
                 self._silent_frames += self._gap_frames
                 self._decoded_frames += self._gap_frames
+                for start in range(0, self._gap_frames, _MOST_GAP_FRAMES):
+                    frames = min(_MOST_GAP_FRAMES, self._gap_frames - start)
+                    yield np.zeros((frames, len(self._speakers)), np.float32)
             self._gap_frames = 0
             self._decoded_frames += len(block)
             yield block if self._order is None else block[:, self._order]
@@ -288,7 +293,7 @@ class LibavSource:
             stated = self._container.duration / 1e6 * self._rate_hz
             tolerance = _MOV_TOLERANCE_SECONDS * self._rate_hz
         elif self._codec == "mp3":
-            tolerance = _MP3_TOLERANCE_FRAMES
+            tolerance = _MP3_TOLERANCE * (_MPEG_FRAMES if self._rate_hz >= _MPEG_1_HZ else _MPEG_2_FRAMES)
         elif self._codec == "opus":
             return  # what is missing was lost on the way, not cut off
         if self._decoded_frames < stated - tolerance:

@@ -12,6 +12,8 @@ from typing import BinaryIO
 from waveunet_cli.audio.span import Span
 
 _OGG_FIRST_PAGE = b"OggS\0\x02"  # version 0, the first page of a stream
+_OGG_PAGE_BYTES = 27 + 255 + 255 * 255  # at most
+_OGG_LAST = 0x04  # among the flags of a page: it is the last of its stream
 _FLAC_START = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")  # and a STREAMINFO of 34 bytes, perhaps the only header
 _TAGS_BYTES = 1 << 16  # that may stand at the end of an MP3
 _SEARCH_BYTES = 1 << 20
@@ -56,6 +58,16 @@ def ogg_links(file: BinaryIO) -> list[tuple[int, bool]]:
             links.append((found, page[27 + segments : 34 + segments] == b"\x01vorbis"))
         expected = end
     return links
+
+
+def ogg_has_end(file: BinaryIO) -> bool:
+    """Whether the last page of an Ogg file is whole and marked as the last of its stream."""
+    file_bytes = file.seek(0, os.SEEK_END)
+    tail = _bytes_at(file, max(0, file_bytes - _OGG_PAGE_BYTES - _TAGS_BYTES), _OGG_PAGE_BYTES + _TAGS_BYTES)
+    page = tail[max(0, tail.rfind(b"OggS\0")) :]
+    if len(page) < 27:
+        return False
+    return bool(page[5] & _OGG_LAST) and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
 def mpeg_links(file: BinaryIO, start: int) -> list[int]:

@@ -4,11 +4,13 @@ What comes out has as many frames as the best decoder of the format gives, in th
 decoder is, the content decides, not the name: libsndfile for PCM, FLAC and Vorbis, whose samples it counts exactly,
 FFmpeg's libraries for everything else, and for what libsndfile fails to open. docs/formats.md lists what was tried.
 
-What cannot be detected: an Ogg file (Vorbis, Opus) cut between two pages, and a file cut before the end
-whose header was written by a streaming encoder and so counts nothing, look like shorter songs. An MP3 may
-lack up to two MPEG frames (52 ms at 44.1 kHz), since encoders disagree on what to count.
+What cannot be detected: a file cut before the end whose header was written by a streaming encoder and so counts
+nothing looks like a shorter song. An Ogg file (Vorbis, Opus) that lacks the mark of its end may have been cut, or may
+be a recording of a broadcast: a Note says so. An MP3 may lack up to two of its own frames (52 ms at 44.1 kHz), since
+encoders disagree on what to count.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -27,8 +29,10 @@ from waveunet_cli.audio.headers import Header, flac_mask, read_header
 from waveunet_cli.audio.libav import LibavSource
 from waveunet_cli.audio.sndfile import NotReadError, SndfileSource
 from waveunet_cli.audio.span import Span
-from waveunet_cli.errors import AudioReadError
+from waveunet_cli.bounds import SampleRateHz, SongChannels
+from waveunet_cli.errors import AudioReadError, ConfigError
 from waveunet_cli.events import Note
+from waveunet_cli.tables import check
 
 BLOCK_FRAMES = 65_536
 
@@ -70,6 +74,11 @@ class AudioReader:
         with reading_explained(Path(path)):
             self._links = _Links(Path(path), on_event, track)
         self.info = self._links.info
+        try:
+            check(_Plausible(self.info.sample_rate_hz, self.info.channels))
+        except ConfigError as error:
+            self.close()
+            raise AudioReadError(f"{path}: {error}; export the file again, in a usual form") from error
         self._position_frames = 0
 
     def __enter__(self) -> Self:
@@ -134,14 +143,29 @@ def probe(path: str | os.PathLike[str]) -> AudioInfo:
         return reader.info
 
 
+def frames_of(path: Path) -> int | None:
+    """How many frames the header of a file counts, however implausible its rate and channels. Raises AudioReadError."""
+    with contextlib.closing(_Links(path, _ignore, None)) as found:
+        return found.info.frames
+
+
 @dataclass(frozen=True)
 class _Part:
-    """A stream of a file: where it lies, and who is to decode it."""
+    """A stream of a file: where it lies, who is to decode it, and whether it lacks the mark of its end."""
 
     start: int = 0
     end: int | None = None
     by_libsndfile: bool = True
     header: Header = field(default_factory=Header)
+    has_no_end: bool = False
+
+
+@dataclass(frozen=True)
+class _Plausible:
+    """What every song has; see bounds.py."""
+
+    sample_rate_hz: SampleRateHz
+    channels: SongChannels
 
 
 class _Links:
@@ -152,6 +176,7 @@ class _Links:
         self._track = track
         self._on_event = on_event
         self._first, *self._waiting = _parts(path)
+        self._has_no_end = [self._first, *self._waiting][-1].has_no_end
         self._position_frames = 0
         self._count = 1
         self._open(self._first)
@@ -194,6 +219,9 @@ class _Links:
                 start = links.next_flac(file, self._span.start, self._span.start + self._span.tell())
             self._waiting = [] if start is None else [_Part(start)]
         if not self._waiting:
+            if self._has_no_end:
+                self._on_event(Note(f"{self._path}: lacks the mark of its end; compare its length, it may be cut"))
+            self._has_no_end = False
             return False
         self.close()
         self._open(self._waiting.pop(0))
@@ -222,7 +250,11 @@ def _parts(path: Path) -> list[_Part]:
         if head.startswith(b"OggS"):
             found = links.ogg_links(file) or [(start, False)]
             ends = [*(at for at, _ in found[1:]), file_bytes]
-            return [_Part(at, end, is_vorbis) for (at, is_vorbis), end in zip(found, ends, strict=True)]
+            has_no_end = not links.ogg_has_end(file)
+            return [
+                _Part(at, end, is_vorbis, has_no_end=has_no_end)
+                for (at, is_vorbis), end in zip(found, ends, strict=True)
+            ]
         if head.startswith(b"fLaC"):
             return [_Part(start, header=Header(channel_mask=flac_mask(file, start)))]
         if start or links.is_mpeg(head):
@@ -233,6 +265,8 @@ def _parts(path: Path) -> list[_Part]:
         raise AudioReadError(
             f"{path}: truncated: its header says {header.end_bytes} bytes, {file_bytes} found; copy the file again"
         )
+    if header.is_cut:
+        raise AudioReadError(f"{path}: truncated: ends before its samples begin; copy the file again")
     if header.is_for_ffmpeg:
         return [_Part(0, None, False, header)]
     return [_Part(header=header)]

@@ -15,7 +15,7 @@ from waveunet_cli.audio.encode import EncoderFailedError, EncoderProcess, Sndfil
 from waveunet_cli.audio.formats import CONTAINERS, MAX_QUALITY, OutputFormat
 from waveunet_cli.audio.layout import to_vorbis
 from waveunet_cli.audio.libav_encode import CODECS, LibavEncoder, stored_frames
-from waveunet_cli.audio.read import probe
+from waveunet_cli.audio.read import frames_of
 from waveunet_cli.audio.tags import Tags, write_tags
 from waveunet_cli.audio.wav import WavWriter, write_all
 from waveunet_cli.errors import AudioReadError, AudioWriteError
@@ -145,7 +145,7 @@ class Encoder:
                 lost = write_tags(self.temporary, self._output.container, self._tags)
             to_disk(self.temporary)
         try:
-            found_frames = probe(self.temporary).frames
+            found_frames = frames_of(self.temporary)
         except AudioReadError:
             found_frames = None
         if found_frames != stored_frames(self._frames, self._sample_rate_hz, self._stored_hz):

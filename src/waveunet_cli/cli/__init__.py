@@ -99,5 +99,5 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
         say_failed(OSError(f"{error.filename}: cannot be used ({error.strerror}); check the path and its permissions"))
         return EXIT_FAILED
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted; no half-written file is left.", err=True)
+        say("Interrupted; no half-written file is left.", err=True)
         return EXIT_INTERRUPTED

@@ -1,6 +1,5 @@
 """`waveunet evaluate`: separations, or stems that are on disk, scored against the true ones."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,9 @@ from tqdm import tqdm
 
 from waveunet_cli.cli import EXIT_FAILED
 from waveunet_cli.cli.options import device_option, name_option, precision_option
+from waveunet_cli.cli.terminal import say, say_above_bar
 from waveunet_cli.events import Event, Note
+from waveunet_cli.text import in_line
 
 if TYPE_CHECKING:
     from waveunet_cli.evaluate.evaluation import EvaluationEvent
@@ -72,12 +73,12 @@ def command(
 
         def show(event: "Event | EvaluationEvent") -> None:
             if isinstance(event, Note) and not quiet:
-                tqdm.write(event.text, file=sys.stderr)
+                say_above_bar(event.text)
             elif isinstance(event, SongFailed):
-                click.echo(f"Error: {event.reason}", err=True)
+                say_above_bar(f"Error: {event.reason}")
             elif isinstance(event, SongBegins):
                 bar.total = event.songs
-                bar.set_postfix_str(event.song, refresh=False)
+                bar.set_postfix_str(in_line(event.song), refresh=False)
                 bar.update(event.done - bar.n)
 
         if estimates is not None:
@@ -87,8 +88,8 @@ def command(
             found = evaluate(folders, separator, quick=quick, out=out, on_event=show)
         bar.update((bar.total or 0) - bar.n)
     if found.scores:
-        click.echo(found.table)
+        say(found.table)
     if found.failures:
         songs = len(found.failures) + len({score.song for score in found.scores})
-        click.echo(f"{len(found.failures)} of {songs} songs could not be scored.", err=True)
+        say(f"{len(found.failures)} of {songs} songs could not be scored.", err=True)
         raise click.exceptions.Exit(EXIT_FAILED)

@@ -1,12 +1,9 @@
 """`waveunet separate`: songs and folders of songs become stems."""
 
-import json
-import os
 import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -30,10 +27,10 @@ from waveunet_cli.cli.options import (
     seconds,
 )
 from waveunet_cli.cli.plot import draw_pictures
+from waveunet_cli.cli.report import require_replaceable, write_report
 from waveunet_cli.cli.voice import HumanVoice, JsonVoice
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.events import Event, FileDone, Plan, Summary
-from waveunet_cli.files import whole_file
 from waveunet_cli.hub import load_model
 from waveunet_cli.library.batch import RayCluster, plan_songs, separate_songs
 from waveunet_cli.library.names import BESIDE_TEMPLATE, TEMPLATE
@@ -258,13 +255,15 @@ def command(
     if streamed is not None:
         if dry_run or beside or page or picture or len(inputs) != 1 or Path(inputs[0]).is_dir():
             raise click.UsageError("--stdout takes one song, and neither --beside, --page, --picture nor --dry-run.")
+        if not hasattr(sys.stdout, "buffer"):
+            raise click.UsageError("--stdout: standard output takes only text here; leave the option out.")
         if sys.stdout.isatty():
             raise click.UsageError("--stdout: standard output is a terminal; send it to a file or a program.")
         place = context.with_resource(TemporaryDirectory(prefix="waveunet-"))
         settings |= {"container": "wav", "filename": "{stem}.{ext}"}
         stems = stems or (None if two_stems or settings["mix"] else streamed)
-    if report is not None and not (report.parent.is_dir() and os.access(report.parent, os.W_OK)):
-        raise click.UsageError(f"--report {report}: {report.parent} is no folder to write to; make it or name another.")
+    if report is not None:
+        require_replaceable(report)
     if (page or picture) and "://" in out:
         raise click.UsageError("--page and --picture need the stems on this machine; name a folder with --out.")
     if (page or picture) and settings["container"] == "stem":
@@ -314,8 +313,7 @@ def command(
             )
     finally:
         if report is not None and ends:
-            with explained(report), whole_file(report) as temporary:
-                temporary.write_text(json.dumps(asdict(ends[-1]), indent=1) + "\n", encoding="utf-8")
+            write_report(report, ends[-1])
     shown = not (page or picture) or all_done(lambda out: _show(done, out, page, picture), [Path(out)])
     if streamed is not None and done:
         _stream(done[0], streamed)

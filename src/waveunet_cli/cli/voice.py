@@ -5,10 +5,9 @@ import sys
 import time
 from math import log10
 
-import click
 from tqdm import tqdm
 
-from waveunet_cli.cli.terminal import say_path
+from waveunet_cli.cli.terminal import say, say_above_bar, say_path
 from waveunet_cli.events import (
     INTERRUPTED,
     BatchStart,
@@ -23,6 +22,7 @@ from waveunet_cli.events import (
     Summary,
     as_json,
 )
+from waveunet_cli.text import in_line
 
 SONG_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}{postfix}]"
 SONG_BAR_WITHOUT_TOTAL = "{desc}: {n:.0f} s [{elapsed}{postfix}]"  # tqdm cannot fill in the other one then
@@ -45,7 +45,7 @@ class JsonVoice:
             if now - self._told.get(event.path, now - PROGRESS_SECONDS) < PROGRESS_SECONDS:
                 return
             self._told[event.path] = now
-        click.echo(as_json(event), err=True)
+        say(as_json(event), err=True)
         if isinstance(event, FileDone):
             self._told.pop(event.path, None)
             if self._lists_stems and not event.skipped:
@@ -79,7 +79,7 @@ class HumanVoice:
                 self._done(event)
             case FileFailed():
                 self._step(event.path)
-                tqdm.write(f"Error: {event.reason}", file=sys.stderr)
+                say_above_bar(f"Error: {event.reason}")
             case Note():
                 self._note(event.text)
             case Summary():
@@ -88,7 +88,7 @@ class HumanVoice:
                 length = "unknown length" if event.seconds is None else f"{event.seconds:.1f} s"
                 say_path(f"{event.path}: {event.why or 'stems are there'}, {length}")
             case Plan():
-                click.echo(_described(event))
+                say(_described(event))
                 self._name_left_out(event)
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ class HumanVoice:
             single = self._songs == 1
             self._bar = tqdm(
                 total=None if single else self._songs,
-                desc=event.track,
+                desc=in_line(event.track),
                 disable=True if self._quiet else None,  # None: where standard error is no terminal
                 leave=False,
                 bar_format=SONG_BAR_WITHOUT_TOTAL if single else BATCH_BAR,
@@ -125,7 +125,7 @@ class HumanVoice:
         fraction = event.done_seconds / event.total_seconds if event.total_seconds else 0.0
         more, self._fractions[event.path] = fraction - self._fractions.get(event.path, 0.0), fraction
         total = f"/{event.total_seconds:.0f}" if event.total_seconds else ""
-        bar.set_description_str(f"{event.track} {event.done_seconds:.0f}{total} s", refresh=False)
+        bar.set_description_str(f"{in_line(event.track)} {event.done_seconds:.0f}{total} s", refresh=False)
         bar.set_postfix_str(f"{event.batch_speed:.1f} hours of music per hour", refresh=False)
         bar.update(more)
 
@@ -163,15 +163,15 @@ class HumanVoice:
                 "separate them again with --overwrite always"
             )
         if event.failed and event.songs > 1:
-            click.echo(f"{len(event.failed)} of {event.songs} inputs failed:", err=True)
+            say(f"{len(event.failed)} of {event.songs} inputs failed:", err=True)
             for failure in event.failed:
-                click.echo(f"  {failure.reason}", err=True)
+                say(f"  {in_line(failure.reason)}", err=True)
         if event.stopped is not None and event.stopped != INTERRUPTED:
-            click.echo(f"Error: {event.stopped}; {len(event.remaining)} songs remain:", err=True)
+            say(f"Error: {event.stopped}; {len(event.remaining)} songs remain:", err=True)
             for path in event.remaining[:LISTED]:
-                click.echo(f"  {path}", err=True)
+                say(f"  {in_line(path)}", err=True)
             if len(event.remaining) > LISTED:
-                click.echo(f"  and {len(event.remaining) - LISTED} more; --report FILE lists all of them", err=True)
+                say(f"  and {len(event.remaining) - LISTED} more; --report FILE lists all of them", err=True)
         if event.songs > 1:
             self._detail(
                 f"{event.done} songs done, {event.skipped} skipped, {len(event.failed)} failed: {event.speed:.1f} "
@@ -190,7 +190,7 @@ class HumanVoice:
 
     def _note(self, text: str) -> None:
         if not self._quiet:
-            tqdm.write(text, file=sys.stderr)
+            say_above_bar(text)
 
     def _detail(self, text: str) -> None:
         if self._verbose:

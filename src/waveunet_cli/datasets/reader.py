@@ -1,5 +1,6 @@
 """Any stretch of a track as samples, at a model's rate and channels, from disk or from memory."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from math import ceil, gcd
@@ -107,7 +108,7 @@ def sum_of(stems: Sequence[Tensor]) -> Tensor:
 def read_file(path: Path, start: int = 0, frames: int = -1) -> Audio:
     """(t, ch) of a file from frame `start`, by default all of it. Raises AudioReadError, also for NaN and infinity."""
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:  # as text it would have to be UTF-8
             if frames:
                 file.seek(start)
             x: Audio = file.read(frames, dtype="float32", always_2d=True)
@@ -123,7 +124,7 @@ def read_file(path: Path, start: int = 0, frames: int = -1) -> Audio:
 def _decoded(path: Path) -> Held:
     """A whole file. Samples beyond ±1, which libsndfile would wrap around in 16 bits, keep their value."""
     x = read_file(path)  # (t, ch)
-    if soundfile.info(path).subtype in FLOAT_SUBTYPES:
+    if soundfile.info(os.fsencode(path)).subtype in FLOAT_SUBTYPES:
         return Held(x, 1.0)
     step = max(1 / 32_768, float(x.max(initial=0)) / 32_767, -float(x.min(initial=0)) / 32_768)
     np.rint(np.divide(x, np.float32(step), out=x), out=x)

@@ -12,10 +12,15 @@ then its accompaniment is the sum of the last three. This is read from the files
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
 
 from waveunet_cli.audio import AUDIO_EXTENSIONS, probe
+from waveunet_cli.bounds import Probability, Weight
 from waveunet_cli.errors import AudioReadError, ConfigError
 from waveunet_cli.streaming.resample import resampled_frames
+from waveunet_cli.tables import check
 
 MIXTURES = ("mixture", "mix")
 CCMIXTER = {"source-01": "accompaniment", "source-02": "vocals"}
@@ -38,18 +43,15 @@ class Data:
     """
 
     path: Path
-    weight: float = 1.0
-    weights: Mapping[str, float] = field(default_factory=dict)
-    reverb: float | None = None
+    weight: Annotated[float, Meta(gt=0, le=1_000_000)] = 1.0
+    weights: Mapping[str, Weight] = field(default_factory=dict)
+    reverb: Probability | None = None
     split: str = "train"
     stem: str | None = None
     exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.weight <= 0 or any(weight < 0 for weight in self.weights.values()):
-            raise ConfigError("data.weight: must be positive; leave a folder out instead of giving it no weight")
-        if self.reverb is not None and not 0 <= self.reverb <= 1:
-            raise ConfigError(f"data.reverb: found {self.reverb}; give a probability from 0 to 1")
+        check(self)
 
 
 @dataclass(frozen=True)

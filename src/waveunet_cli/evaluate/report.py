@@ -16,6 +16,7 @@ from waveunet_cli.errors import ConfigError
 from waveunet_cli.evaluate.measure import BSSEVAL, StemScore
 from waveunet_cli.evaluate.statistics import WHOLE_SONG, Statistics, of_song, over_all
 from waveunet_cli.files import whole_file
+from waveunet_cli.text import plain
 
 STATISTICS = ("median", "mad", "mean", "sd")
 ONE_SONG = "frames of the song"
@@ -123,7 +124,7 @@ def draw(path: Path, scores: Sequence[StemScore]) -> None:
     boxes.boxplot(
         [_known(score.frames["SDR"]) for score in reversed(scores)], orientation="horizontal", flierprops={"ms": 2}
     )
-    boxes.set_yticks(range(1, len(scores) + 1), [score.song for score in reversed(scores)])
+    boxes.set_yticks(range(1, len(scores) + 1), [plain(score.song) for score in reversed(scores)])
     boxes.set(xlabel="SDR in dB")
     boxes.grid(axis="x", alpha=0.4)
     with whole_file(path) as temporary:
@@ -160,4 +161,4 @@ def _finite(value: Any) -> Any:
 
 def _write(path: Path, text: str) -> None:
     with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")  # names as they are on the disk

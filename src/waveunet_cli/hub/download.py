@@ -12,7 +12,7 @@ all others go to the next address at once. Size and hash are checked on the comp
 
 Proxies, CA bundles and .netrc come from the environment, as requests reads them (HTTPS_PROXY, NO_PROXY,
 REQUESTS_CA_BUNDLE …); where it names no CA bundle, SSL_CERT_FILE may, as for Python itself. An address that redirects
-from https to http is refused.
+from https to http, or to neither of both, is refused.
 """
 
 import json
@@ -34,7 +34,7 @@ from waveunet_cli.events import Note
 from waveunet_cli.files import to_disk
 from waveunet_cli.hub.cards import File
 from waveunet_cli.hub.verify import CHUNK_BYTES, require_space, size_text, verified
-from waveunet_cli.text import plain
+from waveunet_cli.text import in_line, plain
 
 if TYPE_CHECKING:
     from requests import Response, Session
@@ -226,13 +226,13 @@ class Downloader:
         import requests
 
         class Session(requests.Session):
-            """Asks nobody whom an https address redirects to without https."""
+            """Asks nobody whom an address redirects to without http, or an https address without https."""
 
             def get_redirect_target(self, resp: "Response") -> str | None:
                 target = super().get_redirect_target(resp)
                 scheme = urlsplit(urljoin(resp.url, target or "")).scheme
-                if resp.url.startswith("https:") and scheme != "https":
-                    raise DownloadError(f"redirects from https to {scheme}")
+                if scheme not in (("https",) if resp.url.startswith("https:") else ("http", "https")):
+                    raise DownloadError(f"redirects from {urlsplit(resp.url).scheme} to {in_line(scheme)}")
                 return target
 
         session = Session()

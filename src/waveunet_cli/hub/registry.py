@@ -2,8 +2,8 @@
 
 A registry is a folder of cards, or an address: `<address>/index.toml` lists them, `cards = ["a.toml", "b.toml"]`,
 and they lie beside it; a folder that is also served may hold that index too. A file without addresses of its own lies
-beside its card in either case. A registry adds models; a card with the name of a shipped one is refused, so that a
-name never silently means another model. The last good copy of an addressed registry serves when it cannot be reached,
+beside its card in either case. A registry adds models; a card with the name of a shipped one is no model, so that
+a name never silently means another model. The last good copy of an addressed registry serves when it cannot be reached,
 or when something else, such as the page of a hotel's network, comes in its place. A card that cannot be read is no
 model, and stops no other.
 """
@@ -64,7 +64,8 @@ def folder_cards(folder: Path) -> Cards:
 def registry_cards(registry: str | None, cache: Cache, downloader: Downloader) -> Cards:
     """The cards of the user's registry: `registry`, else WAVEUNET_MODELS, else none.
 
-    Raises ConfigError for a registry that is no folder or has no readable index, DownloadError for one out of reach.
+    A card with the name of a shipped model is among the bad ones. Raises ConfigError for a registry that is no folder
+    or has no readable index, DownloadError for one out of reach.
     """
     where = registry or os.environ.get("WAVEUNET_MODELS")
     if not where:
@@ -77,10 +78,10 @@ def registry_cards(registry: str | None, cache: Cache, downloader: Downloader) -
         raise ConfigError(
             f"{where}: the model registry is neither a folder nor an http address; mend --registry or WAVEUNET_MODELS"
         )
-    taken = sorted(cards.names & {path.stem for path in shipped_folder().glob("*.toml")})
-    if taken:
-        raise ConfigError(f"{where}: {', '.join(taken)} is the name of a model shipped with waveunet; rename the card")
-    return cards
+    bad = dict(cards.bad)
+    for name in sorted(cards.names & {path.stem for path in shipped_folder().glob("*.toml")}):
+        bad[name] = ConfigError(f"{where}: {name} is the name of a model shipped with waveunet; rename the card")
+    return Cards({name: card for name, card in cards.good.items() if name not in bad}, bad)
 
 
 def local_files(card: Card) -> list[Path] | None:

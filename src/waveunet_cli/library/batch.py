@@ -5,17 +5,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack, get_args
+from typing import TYPE_CHECKING, Unpack
 
 from waveunet_cli import __version__
-from waveunet_cli.audio import Clip, require_legal
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.events import INTERRUPTED, BatchStart, FileFailed, OnEvent, Plan, Summary
 from waveunet_cli.library.find import find_songs, require_apart, require_distinct
 from waveunet_cli.library.lanes import Lanes
 from waveunet_cli.library.ledger import Ledger
-from waveunet_cli.library.manifest import Overwrite
-from waveunet_cli.library.names import stem_paths
+from waveunet_cli.library.leftovers import remove_leftovers
+from waveunet_cli.library.manifest import Overwrite, require_overwrite
 from waveunet_cli.library.plan import plan
 from waveunet_cli.library.song import Separated, Song, separate_song
 from waveunet_cli.library.storage import Disk, Located, StandardInput, located
@@ -70,6 +69,8 @@ def separate_songs(
         raise ConfigError(f"jobs: found {jobs!r}; give a whole number from 1 to {MAX_JOBS}")
     if cluster is not None and find_spec("ray") is None:
         raise ConfigError("--engine ray needs Ray; install it with: pip install ray")
+    if type(strict) is not bool:
+        raise ConfigError(f"strict: found {strict!r}; give True or False")
     target = Target(None if out is None else located(out), **settings)
     batch = _found(inputs, target, overwrite, disks_only=cluster is not None)
     if not batch.songs:
@@ -92,6 +93,8 @@ def separate_songs(
     def separate(song: Song, on_event: OnEvent) -> Separated:
         return separate_song(made, song, target, overwrite=overwrite, wait=False, on_event=on_event)
 
+    if target.out is not None:
+        remove_leftovers(target.out)
     try:
         if cluster is None:
             Lanes(separate, ledger, target.folder(batch.songs[0]), jobs, strict).run(batch.songs)
@@ -153,13 +156,9 @@ class _Batch:
 
 def _found(inputs: Iterable[PathOrAddress], target: Target, overwrite: Overwrite, disks_only: bool) -> _Batch:
     """Check the settings, then find the songs."""
-    for name, value, legal in (("overwrite", overwrite, get_args(Overwrite)), ("clip", target.clip, get_args(Clip))):
-        if value not in legal:
-            raise ConfigError(f"{name}: found {value!r}; choose one of {', '.join(legal)}")
+    require_overwrite(overwrite)
     if target.out is not None and target.out.name.startswith(("http://", "https://")):
         raise ConfigError(f"{target.out.name}: stems cannot be written to a page of the web; choose another --out")
-    require_legal(target.container, target.subtype, target.kbits, target.quality)
-    stem_paths(Path(), target.template, "model", "track", ["stem"], target.container)  # refuses a bad template
     given = [located(one) for one in ([inputs] if isinstance(inputs, str | os.PathLike) else inputs)]
     for one in [*given, *([target.out] if target.out else [])]:
         if target.out is None and isinstance(one.storage, StandardInput):

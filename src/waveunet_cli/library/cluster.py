@@ -29,6 +29,7 @@ from waveunet_cli.library.manifest import Overwrite
 from waveunet_cli.library.song import Separated, Song, separate_song
 from waveunet_cli.library.target import Target
 from waveunet_cli.networks.family import Model
+from waveunet_cli.text import one_line
 
 if TYPE_CHECKING:
     from waveunet_cli.separator import Separator
@@ -191,6 +192,8 @@ class Cluster:
             outcome = Outcome(
                 None, DeviceError(f"{song.name}: its worker died {DEATHS + 1} times; see whether the nodes have memory")
             )
+        except ray.exceptions.RayError as failure:
+            outcome = Outcome(None, DeviceError(f"{song.name}: its worker failed ({one_line(failure)}); see the nodes"))
         if outcome is None:
             return
         for note in outcome.notes:

@@ -58,6 +58,9 @@ def find_songs(inputs: Iterable[Located], out: Located | None) -> Found:
             where = "permissions of the folders above" if isinstance(error, PermissionError) else _kind(given)
             reason = f"cannot be {doing} ({error.strerror or one_line(error)}); check the {where}"
             problems.append(AudioReadError(f"{given.name}: {reason}"))
+        except Exception as error:  # of a storage, whose errors nobody lists
+            reason = f"cannot be {doing} ({one_line(error)}); check the {_kind(given)}"
+            problems.append(AudioReadError(f"{given.name}: {reason}"))
     chosen: dict[str, Located] = {}  # the same file by two names is one song, by the first of them
     for file in sorted(roots, key=_order):
         chosen.setdefault(file.identity, file)

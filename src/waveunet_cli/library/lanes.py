@@ -61,6 +61,7 @@ class Lanes:
         self._strict = strict
         self._waiting = Waiting([])
         self._busy: list[Song] = []
+        self._told_busy: set[str] = set()
         self._lock = threading.Lock()
         self._stop = threading.Event()
 
@@ -106,6 +107,9 @@ class Lanes:
         try:
             separated = persistently(lambda: self._separate(song, self._on_event), self._on_event, self._stop)
         except BusyError:
+            if song.name not in self._told_busy:
+                self._told_busy.add(song.name)
+                self._on_event(Note(f"{song.name}: another process is separating it; looking again later"))
             with self._lock:
                 self._busy.append(song)
         except WaveUNetError as error:

@@ -14,18 +14,20 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 from waveunet_cli import __version__
 from waveunet_cli.audio import WriteReport
 from waveunet_cli.audio.sinks import explained
-from waveunet_cli.errors import AudioWriteError
-from waveunet_cli.library.storage import HERE, FileMark, Located
+from waveunet_cli.errors import AudioWriteError, ConfigError
+from waveunet_cli.library.storage import HERE, BusyError, FileMark, Located
+from waveunet_cli.tables import MOST_BYTES
+from waveunet_cli.text import in_line
 
 FORMAT = 1
 REMEDY = "choose another --out or --filename, or replace it with --overwrite always"
@@ -58,6 +60,12 @@ class Manifest:
     peak: float
     paths: Mapping[str, str]
     stems: Mapping[str, FileMark]
+
+
+def require_overwrite(value: object) -> None:
+    """Raise ConfigError for what says of no song whether it is done again."""
+    if value not in get_args(Overwrite):
+        raise ConfigError(f"overwrite: found {value!r}; choose one of {', '.join(get_args(Overwrite))}")
 
 
 def parse_manifest(text: str) -> Manifest:
@@ -95,7 +103,7 @@ def _require_same_song(manifest: Manifest, source: Located, stem: str) -> None:
         return
     except OSError:  # nobody can tell
         pass
-    raise AudioWriteError(f"{stem}: is a stem of {manifest.input}, not of {source.name}; {REMEDY}")
+    raise AudioWriteError(f"{stem}: is a stem of {in_line(manifest.input)}, not of {source.name}; {REMEDY}")
 
 
 class SongOutputs:
@@ -115,6 +123,7 @@ class SongOutputs:
         self.key = hashlib.sha256("\0".join(self._relative.values()).encode(errors="surrogateescape")).hexdigest()[:12]
         self.manifest = self._folder / f".waveunet-{self.key}.json"
         self.lock = self._folder / f".waveunet-{self.key}.lock"
+        self._are_landing = False
 
     def why_again(
         self, source: Located, request: Request, overwrite: Overwrite = "changed", remember: bool = True
@@ -188,7 +197,10 @@ class SongOutputs:
 
     def _text(self, path: PurePath) -> str:
         with self.storage.open(path) as file:
-            return file.read().decode()
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ValueError("too large for a manifest")
+        return data.decode()
 
     def _read(self) -> Manifest:
         manifest = parse_manifest(self._text(self.manifest))
@@ -205,6 +217,16 @@ class SongOutputs:
     def _write(self, manifest: Manifest) -> None:
         part = self._folder / f".waveunet-{self.key}-{uuid.uuid4().hex[:12]}.part"
         self.storage.write_text(self.manifest, manifest_text(manifest), part)
+
+    def land(self) -> None:
+        """From now on the stems come to their places, until `finish`."""
+        self._are_landing = True
+
+    def _are_without_manifest(self) -> bool:
+        try:
+            return self._are_landing and bool(self._taken()) and not self.storage.is_there(self.manifest)
+        except OSError:  # nobody can tell
+            return self._are_landing
 
     def finish(
         self, source: Located, mark: FileMark, model: str, request: Request, sample_rate_hz: int, report: WriteReport
@@ -228,6 +250,7 @@ class SongOutputs:
                     stems={stem: FileMark.of(self._located(stem)) for stem in self.paths},
                 )
             )
+        self._are_landing = False
 
     @property
     def was_abandoned(self) -> bool:
@@ -236,18 +259,24 @@ class SongOutputs:
             return self.storage.is_there(self.lock)
 
     @contextlib.contextmanager
-    def claim(self, wait: bool = True) -> Iterator[bool]:
+    def claim(self, wait: bool = True, waiting: Callable[[], None] = lambda: None) -> Iterator[bool]:
         """Hold the song's lock; what a killed process left unfinished is removed first.
 
         Gives False if the disk has no locks, so that another process may be at work on the same song.
 
-        Raises BusyError if another process holds it and `wait` is false, AudioWriteError if the folder cannot be
-        written.
+        If another process holds it, `waiting` is called before it is waited for. Raises BusyError if `wait` is false
+        then, AudioWriteError if the folder cannot be written.
         """
         with contextlib.ExitStack() as stack:
             with explained(self.name):
                 abandoned = self.was_abandoned
-                keeps_away = stack.enter_context(self.storage.claimed(self.lock, wait))
+                try:
+                    keeps_away = stack.enter_context(self.storage.claimed(self.lock, False, self._are_without_manifest))
+                except BusyError:
+                    if not wait:
+                        raise
+                    waiting()
+                    keeps_away = stack.enter_context(self.storage.claimed(self.lock, True, self._are_without_manifest))
                 if abandoned:
                     self._remove_parts()
             yield keeps_away

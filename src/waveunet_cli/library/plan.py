@@ -15,7 +15,7 @@ from waveunet_cli.errors import WaveUNetError
 from waveunet_cli.events import FileFailed, OnEvent, Plan, Planned
 from waveunet_cli.files import existing
 from waveunet_cli.library.manifest import Overwrite
-from waveunet_cli.library.song import Song
+from waveunet_cli.library.song import Song, as_its_failure
 from waveunet_cli.library.target import Target
 
 if TYPE_CHECKING:
@@ -42,12 +42,13 @@ def plan(
     seconds = 0.0
     for song in songs:
         try:
-            outputs = target.outputs(separator, song)
-            why = outputs.why_again(song.file, target.request(separator), overwrite, remember=False)
-            info = probe(Path(song.file.path))
-            info = replace(info, frames=target.part(info).frames)
-            channels = separator.channels(info.channels)
-            output = target.output(replace(info, channels=channels))
+            with as_its_failure(song):
+                outputs = target.outputs(separator, song)
+                why = outputs.why_again(song.file, target.request(separator), overwrite, remember=False)
+                info = probe(Path(song.file.path))
+                info = replace(info, frames=target.part(info).frames)
+                channels = separator.channels(info.channels)
+                output = target.output(replace(info, channels=channels))
         except WaveUNetError as error:
             failed.append(FileFailed(song.name, song.track, type(error).__name__, str(error)))
             on_event(failed[-1])

@@ -146,7 +146,7 @@ class Remote:
                 yield local
 
     @contextmanager
-    def claimed(self, lock: PurePath, wait: bool) -> Iterator[bool]:
+    def claimed(self, lock: PurePath, wait: bool, keep: Callable[[], bool] = lambda: False) -> Iterator[bool]:
         yield True  # no lock: as the README says
         with contextlib.suppress(OSError):  # the next run of the batch removes it
             self.remove(lock)

@@ -18,12 +18,13 @@ from waveunet_cli.audio.read import reading_explained
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.audio.stems_file import StemsFileWriter
 from waveunet_cli.audio.tags import Tags, read_tags
-from waveunet_cli.errors import AudioReadError, AudioWriteError, DeviceError
-from waveunet_cli.events import GeneralNote, Note, OnEvent, Progress
+from waveunet_cli.errors import AudioReadError, AudioWriteError, DeviceError, WaveUNetError
+from waveunet_cli.events import Event, GeneralNote, Note, OnEvent, Progress
 from waveunet_cli.files import existing
 from waveunet_cli.library.manifest import Overwrite
-from waveunet_cli.library.storage import FileMark, Glance, Located
+from waveunet_cli.library.storage import BusyError, FileMark, Glance, Located
 from waveunet_cli.library.target import Part, Target
+from waveunet_cli.text import one_line
 
 if TYPE_CHECKING:
     from waveunet_cli.separator import Separator
@@ -98,8 +99,48 @@ def separate_song(
 ) -> Separated:
     """As `Separator.separate_file`; raises BusyError where it may not wait for another process at work on the song.
 
-    May be called from several threads: reading and writing of one song then overlap with computing another.
+    May be called from several threads: reading and writing of one song then overlap with computing another. All that
+    goes wrong is a WaveUNetError, except what `on_event` raises.
     """
+
+    def tell(event: Event) -> None:
+        try:
+            on_event(event)
+        except Exception as error:
+            raise _TellingFailedError(error) from error
+
+    try:
+        with as_its_failure(song):
+            return _separate_song(separator, song, target, overwrite, wait, tell)
+    except _TellingFailedError as failed:
+        raise failed.error from None
+
+
+class _TellingFailedError(BaseException):
+    """What a callback raised, on its way through everything."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextmanager
+def as_its_failure(song: Song) -> Iterator[None]:
+    """Whatever a reader, a network, an encoder or a manifest raises is a failure of this song, and of no other."""
+    try:
+        yield
+    except (WaveUNetError, BusyError):
+        raise
+    except Exception as error:
+        raise WaveUNetError(
+            f"{song.name}: failed for a reason that nobody foresaw ({type(error).__name__}: {one_line(error)}); see "
+            "whether the file plays, and report this"
+        ) from error
+
+
+def _separate_song(
+    separator: "Separator", song: Song, target: Target, overwrite: Overwrite, wait: bool, on_event: OnEvent
+) -> Separated:
     outputs = target.outputs(separator, song)
     done = Separated(
         Path(song.file.path),
@@ -118,6 +159,9 @@ def separate_song(
     def is_done() -> bool:
         return outputs.why_again(song.file, request, overwrite) is None
 
+    def waiting() -> None:
+        on_event(Note(f"{song.name}: another process is separating it; waiting for that"))
+
     if is_done() and not outputs.was_abandoned:
         return replace(done, skipped=True)
     before = song.glance()
@@ -128,7 +172,7 @@ def separate_song(
         target.output(replace(info, channels=channels))  # refuses what cannot be, before anything is done
         with explained(outputs.name):
             _check_space(target.folder(song), replace(info, frames=part.frames), channels, len(outputs.paths))
-        with outputs.claim(wait) as keeps_away, _memory_explained(separator, path):
+        with outputs.claim(wait, waiting) as keeps_away, _memory_explained(separator, path):
             if not keeps_away:
                 text = f"{target.folder(song).name}: this drive has no locks; let only one batch at a time write there"
                 on_event(GeneralNote(text))
@@ -153,6 +197,7 @@ def separate_song(
                     after = song.file.glance()
                 if after != before:
                     raise AudioReadError(f"{song.name}: was changed while it was read; separate it again")
+                outputs.land()
                 report = writer.commit()
             outputs.finish(song.file, FileMark(*after, sha256), separator.model.name, request, rate_hz, report)
     if report.lost:

@@ -1,6 +1,7 @@
 """Where songs and stems lie: on a disk of this machine (here), or at an address that fsspec knows (remote.py)."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -18,10 +19,13 @@ from typing import NamedTuple, Protocol, Self
 from filelock import Timeout
 
 from waveunet_cli.audio.read import reading_explained
-from waveunet_cli.errors import ConfigError
+from waveunet_cli.errors import AudioReadError, ConfigError
 from waveunet_cli.files import locked, new_lock, whole_file
 
 STANDARD_INPUT = "-"
+
+
+MOST_MISSES = 20  # times that a lock's folder may vanish between making it and making the lock
 
 
 class BusyError(Exception):
@@ -77,8 +81,8 @@ class Storage(Protocol):
     def as_file(self, path: PurePath) -> AbstractContextManager[Path]:
         """The file as a path of this machine, to read from. May raise AudioReadError."""
 
-    def claimed(self, lock: PurePath, wait: bool) -> AbstractContextManager[bool]:
-        """Hold a lock, whose file is left behind only if stems may be there without a manifest.
+    def claimed(self, lock: PurePath, wait: bool, keep: Callable[[], bool]) -> AbstractContextManager[bool]:
+        """Hold a lock, whose file is left behind only if stems may be there without a manifest, as `keep` says.
 
         Raises BusyError if another process holds it and `wait` is false. A storage without locks keeps nobody away.
         Gives False where that comes as a surprise: on a disk.
@@ -118,6 +122,8 @@ class Disk:
         return Glance(status.st_size, status.st_mtime_ns)
 
     def open(self, path: PurePath) -> AbstractContextManager[BufferedIOBase]:
+        if not Path(path).is_file() and self.is_there(path):  # a pipe would be waited for
+            raise OSError(errno.EINVAL, "is no regular file", str(path))
         return Path(path).open("rb")
 
     def write_text(self, path: PurePath, text: str, part: PurePath) -> None:
@@ -146,24 +152,29 @@ class Disk:
         yield Path(path)
 
     @contextmanager
-    def claimed(self, lock: PurePath, wait: bool) -> Iterator[bool]:
+    def claimed(self, lock: PurePath, wait: bool, keep: Callable[[], bool] = lambda: False) -> Iterator[bool]:
         """Makes the folder of the lock; takes it away again if it is empty at the end."""
         created: list[Path] = []
         path = Path(lock)
         held = new_lock(path)
         is_mine = False
         try:
-            for folder in [folder for folder in reversed(path.parents) if not folder.exists()]:
-                folder.mkdir(exist_ok=True)
-                created.append(folder)
-            try:
-                keeps_away = locked(held, -1 if wait else 0)
-            except Timeout:
-                raise BusyError(str(path)) from None
+            for left in reversed(range(MOST_MISSES)):
+                try:
+                    for folder in [folder for folder in reversed(path.parents) if not folder.exists()]:
+                        folder.mkdir(exist_ok=True)
+                        created.append(folder)
+                    keeps_away = locked(held, -1 if wait else 0)
+                    break
+                except Timeout:
+                    raise BusyError(str(path)) from None
+                except FileNotFoundError:  # whoever held it takes its folder away
+                    if not left:
+                        raise
             is_mine = True
             yield keeps_away
         finally:
-            if is_mine:
+            if is_mine and not keep():
                 try:
                     path.unlink(missing_ok=True)  # while it is held: whoever waits for it sees that, and tries anew
                 except PermissionError:  # Windows deletes no file that is held, by us or by whoever takes it now
@@ -191,11 +202,14 @@ class StandardInput(Disk):
 
     def __init__(self) -> None:
         """Reads all of it."""
+        given = getattr(sys.stdin, "buffer", None)
+        if given is None or given.closed:
+            raise AudioReadError("standard input: there is none, or it is text; name a file")
         folder = mkdtemp(prefix="waveunet-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.path = Path(folder, "stdin")
         with reading_explained("standard input"), self.path.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
+            shutil.copyfileobj(given, file)
 
     def name(self, path: PurePath) -> str:
         return STANDARD_INPUT if path == self.path else super().name(path)

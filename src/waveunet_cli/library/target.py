@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from waveunet_cli.audio import CONTAINERS, AudioInfo, Clip, OutputFormat, StemWriter, choose_output
+from waveunet_cli.audio import CONTAINERS, AudioInfo, Clip, OutputFormat, StemWriter, choose_output, require_legal
 from waveunet_cli.audio.stems_file import StemsFileWriter, in_slots
 from waveunet_cli.audio.tags import Tags
 from waveunet_cli.errors import AudioReadError, ConfigError
 from waveunet_cli.library.manifest import Request, SettingValue, SongOutputs
 from waveunet_cli.library.names import BESIDE_TEMPLATE, TEMPLATE, part_name, stem_paths
 from waveunet_cli.library.storage import Located
+from waveunet_cli.tables import check
 
 if TYPE_CHECKING:
     from waveunet_cli.library.song import Song
@@ -72,7 +73,7 @@ class Target:
     audio_track   of a file with several audio tracks, which one is separated, from 1 on
     mix        stem → factor: beside the stems, write one named mix, their sum with these factors and 1 for the rest
 
-    Raises ConfigError for a part or a factor that cannot be.
+    Raises ConfigError for settings that cannot be.
     """
 
     out: Located | None
@@ -89,6 +90,9 @@ class Target:
     audio_track: int | None = None
 
     def __post_init__(self) -> None:
+        check(self)
+        require_legal(self.container, self.subtype, self.kbits, self.quality)
+        stem_paths(Path(), self.template, "model", "track", ["stem"], self.container)  # refuses a bad template
         end = math.inf if self.end_seconds is None else self.end_seconds
         if not 0 <= self.start_seconds < end:  # NaN is refused, too
             raise ConfigError(

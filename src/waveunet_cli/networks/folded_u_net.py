@@ -9,9 +9,9 @@ A transposed convolution of stride 2, with 1 cut off before and 2 after, is per 
     y[2j + 1] = w[0]·x[j + 1] + w[2]·x[j] + w[4]·x[j − 1],
 
 so four convolutions of 2 or 3 × 2 or 3 taps give even and odd rows and columns; where outputs are few, one of 3 × 3
-taps gives all four. The deepest level, with two thirds of all weights, is computed with its kernels as they are, since
-second copies would take too much memory: its transposed convolution is one matrix product, whose products are added
-where they belong.
+taps gives all four. The deepest is one matrix product instead, whose products are added where they belong, so that its
+kernel serves as it is: with it and the large kernels of the way down, which do as well, three quarters of all weights
+lie in memory only once.
 
 A norm that follows an activation a, z = f·a + s, is left to the convolution that reads z. With the kernel w·f and the
 bias b + Σ w·s it may read a instead, if the zeros around z become −s/f around a.
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from waveunet_cli.networks.spleeter import SLOPE, Norm, SpleeterUNet
 
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))  # even and odd rows, even and odd columns
+LARGE = 3 << 18  # weights of a kernel, three megabytes
 FEW = 4  # outputs, for which four convolutions would take longer than one
 LEAST_FACTOR = 1e-20  # stands for a norm's factor of 0, by which nothing can be divided
 
@@ -43,12 +44,11 @@ class FoldedUNet:
 
     def __init__(self, unet: SpleeterUNet, dtype: torch.dtype) -> None:
         self._is_elu = unet.is_elu
-        *down, deepest = (cast(nn.Conv2d, conv) for conv in unet.down)
         back, *up = (cast(nn.ConvTranspose2d, conv) for conv in unet.up)
         *norms, last_norm = (cast(Norm, norm) for norm in unet.up_norms)
-        self._down = [_kernel(*_parameters(conv, dtype), dtype) for conv in down]
+        self._down = [_kernel(*_parameters(cast(nn.Conv2d, conv)), dtype) for conv in unet.down]
         self._norms = [_affine(cast(Norm, norm), dtype) for norm in unet.down_norms]
-        self._deepest, self._back = (_parameters(conv, dtype) for conv in (deepest, back))
+        self._back = _parameters(back, dtype)
         self._up = [_folded_up(conv, norm, dtype) for conv, norm in zip(up, norms, strict=True)]
         self._output, self._border = _folded_output(unet.output, last_norm, dtype)
 
@@ -58,11 +58,10 @@ class FoldedUNet:
         x = _frame(seen, 1, 2, self._border.new_zeros(seen.shape[-1]))
         x[:, 1:-2, 1:-2] = seen
         skips: list[Tensor] = []
-        for kernel, norm in zip(self._down, self._norms, strict=True):
+        for kernel, norm in zip(self._down[:-1], self._norms, strict=True):
             skips.append(_convolved(x, kernel, stride=2))  # (B, T / 2^(level + 1), bins / 2^(level + 1), out)
             x = self._activated_down(skips[-1], norm)
-        y = F.conv2d(x.permute(0, 3, 1, 2).contiguous(), *self._deepest, stride=2)  # (B, out, H, W)
-        phases = _transposed(y, self._back)
+        phases = _transposed(_convolved(x, self._down[-1], stride=2), self._back)
         for kernels, border in self._up:
             skip = skips.pop()
             x = _frame(skip, 1, 1, border)
@@ -103,7 +102,9 @@ def _parameters(conv: nn.Conv2d | nn.ConvTranspose2d, dtype: torch.dtype = torch
 
 
 def _kernel(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Kernel:
-    return Kernel(weight.to(dtype).contiguous(memory_format=torch.channels_last), bias.to(dtype))
+    """Channels-last in memory, or as it is if it is large: then that is no slower."""
+    form = torch.channels_last if weight.numel() < LARGE else torch.contiguous_format
+    return Kernel(weight.to(dtype).contiguous(memory_format=form), bias.to(dtype))
 
 
 def _folded_up(conv: nn.ConvTranspose2d, norm: Norm, dtype: torch.dtype) -> tuple[list[Kernel], Tensor]:
@@ -153,7 +154,10 @@ def _frame(x: Tensor, before: int, after: int, border: Tensor) -> Tensor:
 
 def _convolved(x: Tensor, kernel: Kernel, stride: int = 1) -> Tensor:
     """(B, H, W, in) → (B, H', W', out), without padding."""
-    return F.conv2d(x.permute(0, 3, 1, 2), *kernel, stride=stride).permute(0, 2, 3, 1)
+    x = x.permute(0, 3, 1, 2)
+    if kernel.weight.is_contiguous():  # else torch would copy the kernel
+        x = x.contiguous()
+    return F.conv2d(x, *kernel, stride=stride).permute(0, 2, 3, 1)
 
 
 def _upsampled(x: Tensor, kernels: list[Kernel]) -> Iterator[Tensor]:
@@ -167,9 +171,9 @@ def _upsampled(x: Tensor, kernels: list[Kernel]) -> Iterator[Tensor]:
 
 
 def _transposed(x: Tensor, kernel: Kernel) -> Iterator[Tensor]:
-    """The transposed convolution of (B, in, H, W), with its kernel as it is, as four (B, H, W, out)."""
-    height, width = x.shape[2:]
-    taps = kernel.weight.flatten(1).T @ x.flatten(2)  # (B, out·25, H·W)
+    """The transposed convolution of (B, H, W, in), with its kernel as it is, as four (B, H, W, out)."""
+    height, width = x.shape[1:3]
+    taps = kernel.weight.flatten(1).T @ x.permute(0, 3, 1, 2).flatten(2)  # (B, out·25, H·W)
     y = F.fold(taps.float(), (2 * height + 3, 2 * width + 3), 5, stride=2).to(x.dtype)  # (B, out, 2H + 3, 2W + 3)
     y = (y + kernel.bias[:, None, None]).permute(0, 2, 3, 1)
     for row, column in PHASES:

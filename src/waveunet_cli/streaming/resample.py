@@ -42,7 +42,9 @@ from torch import Tensor
 from waveunet_cli.errors import ConfigError
 
 ENTRIES_PER_CROSSING = 8192  # P, in resampy's kaiser_best table
-MAX_WEIGHTS = 1 << 25  # 128 MiB in float32; ordinary pairs of rates need 0.03 to 3 million
+TABLE_ENTRIES = 50 * ENTRIES_PER_CROSSING + 1
+MAX_WEIGHTS = 1 << 24  # 128 MiB as matrices, which hold about as many zeros; ordinary pairs need 0.03 to 3 million
+MAX_KEPT_WEIGHTS = 1 << 22  # of a filter that is kept for the next song
 
 
 def resampled_frames(frames: int, from_hz: int, to_hz: int) -> int:
@@ -145,12 +147,27 @@ class _FilterBank(NamedTuple):
     kernels: list[Tensor]  # of each group: (span, outputs)
 
 
-@lru_cache(maxsize=8)
 def _filter_bank(up: int, down: int, dtype: torch.dtype) -> _FilterBank:
-    """Weights for L = `up`, M = `down`, computed in float64."""
-    weights, reach_left = _taps(up, down)
-    taps = torch.from_numpy(weights).to(dtype).numpy()  # (L, length); numpy assigns rows faster than torch
-    length = taps.shape[1]
+    """Weights for L = `up`, M = `down`, computed in float64. Raises ConfigError if they are too many."""
+    weights = 2 * _per_wing(up, down) * up
+    if weights > MAX_WEIGHTS:
+        raise ConfigError(
+            f"resampling by {up}/{down}: needs a filter of more than {MAX_WEIGHTS} weights; "
+            "convert the file to a usual rate such as 44100 Hz first"
+        )
+    return (_kept_bank if weights <= MAX_KEPT_WEIGHTS else _new_bank)(up, down, dtype)
+
+
+@lru_cache(maxsize=8)
+def _kept_bank(up: int, down: int, dtype: torch.dtype) -> _FilterBank:
+    return _new_bank(up, down, dtype)
+
+
+def _new_bank(up: int, down: int, dtype: torch.dtype) -> _FilterBank:
+    per_wing = _per_wing(up, down)
+    length = 2 * per_wing
+    table = _half_window()
+    slope = np.diff(table, append=table[-1])
     repeats = -(-length // down)  # r: a cycle is at least as long as the filter
     cycle_in, cycle_out = repeats * down, repeats * up
     groups = max(1, cycle_in // length)
@@ -159,43 +176,43 @@ def _filter_bank(up: int, down: int, dtype: torch.dtype) -> _FilterBank:
         outputs = range(group * cycle_out // groups, (group + 1) * cycle_out // groups)
         first, last = (j * down // up for j in (outputs[0], outputs[-1]))  # n_j
         kernel = torch.zeros(len(outputs), last - first + length, dtype=dtype)  # transposed: a row per output
-        for row, j in zip(kernel.numpy(), outputs, strict=True):
+        weights = _taps(table, slope, up, down, np.array(outputs) % up)
+        taps = torch.from_numpy(weights).to(dtype).numpy()  # numpy assigns rows faster than torch
+        for row, j, own in zip(kernel.numpy(), outputs, taps, strict=True):
             begin = j * down // up - first
-            row[begin : begin + length] = taps[j % up]
+            row[begin : begin + length] = own
         starts.append(first)
         kernels.append(kernel.T.contiguous())
-    return _FilterBank(cycle_in, cycle_out, reach_left, length - 1, starts, kernels)
+    return _FilterBank(cycle_in, cycle_out, per_wing - 1, length - 1, starts, kernels)
 
 
-def _taps(up: int, down: int) -> tuple[npt.NDArray[np.float64], int]:
-    """Weights (L, length) of the outputs 0 … L − 1 on the input frames from n_j − reach_left on, and reach_left."""
-    table = _half_window()
+def _per_wing(up: int, down: int) -> int:
+    """Most frames that a wing can hold, at a_j = 0; more than a song has where the step is 0."""
+    step = ENTRIES_PER_CROSSING * up // max(up, down)
+    return TABLE_ENTRIES // step if step else MAX_WEIGHTS
+
+
+def _taps(
+    table: npt.NDArray[np.float64], slope: npt.NDArray[np.float64], up: int, down: int, outputs: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Weights (outputs, length) of these of the outputs 0 … L − 1, on the input frames from n_j − reach_left on."""
     stretched = max(up, down)  # D
     step = ENTRIES_PER_CROSSING * up // stretched
-    per_wing = len(table) // max(1, step)  # most frames that a wing can hold, at a_j = 0
-    if step == 0 or 2 * per_wing * up > MAX_WEIGHTS:
-        raise ConfigError(
-            f"resampling by {up}/{down}: needs a filter of more than {MAX_WEIGHTS} weights; "
-            "convert the file to a usual rate such as 44100 Hz first"
-        )
-    rho = np.arange(up) * down % up
-    left = _wing(table, ENTRIES_PER_CROSSING * rho, stretched, step, per_wing)
-    right = _wing(table, ENTRIES_PER_CROSSING * (up - rho), stretched, step, per_wing)
+    per_wing = _per_wing(up, down)
+
+    def wing(distance: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """The table at distance / D + i · step for 0 ≤ i < per_wing: (outputs, per_wing), zeros where it ends."""
+        entry, remainder = np.divmod(distance, stretched)
+        i = np.arange(per_wing)
+        index = entry[:, None] + i * step
+        inside = i < ((len(table) - entry) // step)[:, None]
+        index[~inside] = 0
+        return np.where(inside, table[index] + (remainder / stretched)[:, None] * slope[index], 0.0)
+
+    rho = outputs * down % up
+    left, right = wing(ENTRIES_PER_CROSSING * rho), wing(ENTRIES_PER_CROSSING * (up - rho))
     # Column order is time: x[n − per_wing + 1] … x[n], x[n + 1] … x[n + per_wing]
-    return np.hstack([left[:, ::-1], right]) * (up / stretched), per_wing - 1
-
-
-def _wing(
-    table: npt.NDArray[np.float64], distance: npt.NDArray[np.int64], unit: int, step: int, per_wing: int
-) -> npt.NDArray[np.float64]:
-    """Table read at distance / unit + i · step for 0 ≤ i < per_wing: (outputs, per_wing), zeros where it ends."""
-    entry, remainder = np.divmod(distance, unit)
-    i = np.arange(per_wing)
-    index = entry[:, None] + i * step
-    inside = i < ((len(table) - entry) // step)[:, None]
-    index[~inside] = 0
-    slope = np.diff(table, append=table[-1])
-    return np.where(inside, table[index] + (remainder / unit)[:, None] * slope[index], 0.0)
+    return np.hstack([left[:, ::-1], right]) * (up / stretched)
 
 
 def _half_window() -> npt.NDArray[np.float64]:

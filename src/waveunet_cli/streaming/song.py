@@ -33,6 +33,7 @@ from waveunet_cli.streaming.treble import Treble
 from waveunet_cli.streaming.windows import Stream
 
 BLOCK_FRAMES = 65_536  # of the file that pass through all stages at once, however long the blocks are that come
+MOST_BLOCK_SAMPLES = 1 << 20  # of all channels, at the file's rate or the model's: fewer frames if one is extreme
 
 Audio = NDArray[np.float32]
 
@@ -57,7 +58,9 @@ def open_stream(
         network = MaskedStream(network)
         if file_hz > config.sample_rate:
             treble = Treble(file_hz, config.sample_rate)
-    return SongStream(layout, down, network, up, treble, selection, device)
+    highest_hz = max(file_hz, config.sample_rate)
+    most_frames = max(1, MOST_BLOCK_SAMPLES * file_hz // (highest_hz * layout.out))
+    return SongStream(layout, down, network, up, treble, selection, device, min(BLOCK_FRAMES, most_frames))
 
 
 def is_masked(config: Config) -> bool:
@@ -77,8 +80,12 @@ class SongStream:
         treble: Treble | None,
         selection: StemSelection,
         device: torch.device,
+        block_frames: int = BLOCK_FRAMES,
     ) -> None:
-        """The stages. `network` takes `layout.groups` signals on `device`; with `treble` it must be a MaskedStream."""
+        """The stages, which `block_frames` of the file pass at once.
+
+        `network` takes `layout.groups` signals on `device`; with `treble` it must be a MaskedStream.
+        """
         self._layout = layout
         self._down = down
         self._network = network
@@ -86,6 +93,7 @@ class SongStream:
         self._treble = treble
         self._selection = selection
         self._device = device
+        self._block_frames = block_frames
         self._mixture = torch.zeros(layout.out, 0)  # (ch, t) whose stems have not come out yet
         self._ended = False
 
@@ -93,8 +101,9 @@ class SongStream:
         """(frames, channels) → {stem: (frames', channels)}; frames' may be 0. Raises ConfigError after flush."""
         if self._ended:
             raise ConfigError("this song has ended with flush; open another stream for the next song")
-        if len(block) > BLOCK_FRAMES:
-            parts = [self.push(block[start : start + BLOCK_FRAMES]) for start in range(0, len(block), BLOCK_FRAMES)]
+        size = self._block_frames
+        if len(block) > size:
+            parts = [self.push(block[start : start + size]) for start in range(0, len(block), size)]
             return {stem: np.concatenate([part[stem] for part in parts]) for stem in self._selection.stems}
         mixture = self._layout.at_the_door(torch.from_numpy(np.ascontiguousarray(block.T, dtype=np.float32)))
         self._mixture = torch.cat([self._mixture, mixture], -1)  # (ch, t)

@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from waveunet_cli.errors import ConfigError
+from waveunet_cli.text import in_line
 from waveunet_cli.training.events import Started, Stepped, TrainingEvent, Validated
 from waveunet_cli.training.recipe import Recipe
 from waveunet_cli.training.schedule import Progress, share_done
@@ -94,7 +95,7 @@ class Log:
 
     def _print(self, text: str) -> None:
         if not self._quiet:
-            tqdm.write(text, file=sys.stderr)
+            tqdm.write(in_line(text), file=sys.stderr)
 
     def _show(self, writer: Any, step: int, excerpt: Excerpt) -> None:
         """Sound and spectrograms (true above, estimated below) of each source; what stays the same only once."""

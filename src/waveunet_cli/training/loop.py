@@ -167,11 +167,11 @@ class _Training:
         per_epoch = self.recipe.schedule.epoch_steps
         return per_epoch - self.state.progress.step % per_epoch
 
-    def _numbers(self) -> list[int]:
-        """Numbers of this process's windows to the end of the epoch."""
+    def _numbers(self) -> Iterator[int]:
+        """Numbers of this process's windows to the end of the epoch, which may be far away."""
         batch, share = schedule.batch(self.recipe.schedule, self.state.progress), self._share()
         first = self.state.progress.windows + self.fabric.global_rank * share
-        return [first + step * batch + i for step in range(self._steps_left()) for i in range(share)]
+        return (first + step * batch + i for step in range(self._steps_left()) for i in range(share))
 
     def _step(self, batches: Iterator[Drawn]) -> bool:
         """One step of the optimizer; True if it shall be the last for now."""

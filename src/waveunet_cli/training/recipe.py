@@ -17,17 +17,36 @@ of 2 000 steps bring no better validation loss, then the same at 1e-5 with 32.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
+from msgspec import Meta
+
+from waveunet_cli.bounds import (
+    Batch,
+    Decibels,
+    Factor,
+    LearningRate,
+    Minutes,
+    PastWeight,
+    Probability,
+    Seed,
+    Semitones,
+    SpreadDecibels,
+    Steps,
+    StretchFactor,
+    Weight,
+    WindowFrames,
+    Workers,
+)
 from waveunet_cli.datasets.tracks import Data
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.networks.family import Config
 from waveunet_cli.networks.keras_port import KerasPortConfig
 from waveunet_cli.networks.spectrogram_u_net import U7
 from waveunet_cli.networks.wave_u_net.config import VARIANTS
-from waveunet_cli.tables import from_table, partial, toml_in
+from waveunet_cli.tables import check, from_table, partial, toml_in
 from waveunet_cli.training.optimizer import Name
 
 ARCHITECTURES: dict[str, Config] = {
@@ -66,45 +85,38 @@ class Augmentation:
     full_scale       turn a window down whose mixture exceeds full scale
     """
 
-    gain: tuple[float, float] = (0.7, 1.0)
-    remix: float = 0.0
-    levels_db: Mapping[str, float] = field(default_factory=dict)
-    song_gains_db: Mapping[str, float] = field(default_factory=dict)
-    spread_db: float = 4.0
-    patchwork: float = 0.0
-    files_spread_db: float = 0.0
-    heard: float = 0.0
+    gain: tuple[Factor, Factor] = (0.7, 1.0)
+    remix: Probability = 0.0
+    levels_db: Mapping[str, Decibels] = field(default_factory=dict)
+    song_gains_db: Mapping[str, Decibels] = field(default_factory=dict)
+    spread_db: SpreadDecibels = 4.0
+    patchwork: Probability = 0.0
+    files_spread_db: SpreadDecibels = 0.0
+    heard: Probability = 0.0
     heard_sources: tuple[str, ...] = ("vocals",)
-    doubled: float = 0.0
+    doubled: Probability = 0.0
     doubled_sources: tuple[str, ...] = ("vocals",)
-    swap: float = 0.0
-    polarity: float = 0.0
-    silence: float = 0.0
+    swap: Probability = 0.0
+    polarity: Probability = 0.0
+    silence: Probability = 0.0
     silence_sources: tuple[str, ...] = ()
-    mono: float = 0.0
-    speed: float = 0.0
-    speed_semitones: float = 3.0
-    stretch: float = 0.0
-    stretch_factor: float = 1.25
-    equalise: float = 0.0
-    equaliser_db: float = 2.5
-    stutter: float = 0.0
-    echo: float = 0.0
-    reverb: float = 0.0
+    mono: Probability = 0.0
+    speed: Probability = 0.0
+    speed_semitones: Semitones = 3.0
+    stretch: Probability = 0.0
+    stretch_factor: StretchFactor = 1.25
+    equalise: Probability = 0.0
+    equaliser_db: SpreadDecibels = 2.5
+    stutter: Probability = 0.0
+    echo: Probability = 0.0
+    reverb: Probability = 0.0
     effect_sources: tuple[str, ...] = ("vocals",)
-    limit: float = 0.0
+    limit: Probability = 0.0
     full_scale: bool = False
 
     def __post_init__(self) -> None:
-        for name in (
-            "remix", "patchwork", "heard", "doubled", "swap", "polarity", "silence", "mono", "speed", "stretch",
-            "equalise", "stutter", "echo", "reverb", "limit",
-        ):  # fmt: skip
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"augmentation.{name}: found {getattr(self, name)}; give a probability from 0 to 1")
-        if self.stretch_factor < 1:
-            raise ConfigError(f"augmentation.stretch_factor: found {self.stretch_factor}; give at least 1")
-        if len(self.gain) != 2 or not 0 < self.gain[0] <= self.gain[1]:
+        check(self)
+        if self.gain[0] > self.gain[1]:
             raise ConfigError(f"augmentation.gain: found {list(self.gain)}; give the least and the greatest factor")
 
 
@@ -127,37 +139,24 @@ class Schedule:
     """
 
     kind: Literal["paper", "budget"] = "paper"
-    learning_rate: float = 1e-4
-    batch: int = 16
-    epoch_steps: int = 2000
-    patience: int = 20
-    steps: int | None = None
-    minutes: float | None = None
-    warmup_steps: int = 0
-    average: float = 0.0
-    weight_decay: float = 0.0
+    learning_rate: LearningRate = 1e-4
+    batch: Batch = 16
+    epoch_steps: Steps = 2000
+    patience: Steps = 20
+    steps: Steps | None = None
+    minutes: Minutes | None = None
+    warmup_steps: Annotated[int, Meta(ge=0, le=10**12)] = 0
+    average: PastWeight = 0.0
+    weight_decay: Weight = 0.0
     optimizer: Name = "adam"
-    betas: tuple[float, float] = (0.9, 0.999)
-    clip_norm: float = 0.0
-    clip_factor: float = 0.0
+    betas: tuple[PastWeight, PastWeight] = (0.9, 0.999)
+    clip_norm: Weight = 0.0
+    clip_factor: Weight = 0.0
 
     def __post_init__(self) -> None:
-        if self.kind not in ("paper", "budget"):
-            raise ConfigError(f"schedule.kind: found {self.kind!r}; choose paper or budget")
+        check(self)
         if (self.kind == "budget") != ((self.steps is None) != (self.minutes is None)):
             raise ConfigError("schedule: a budget needs either steps or minutes, the paper's schedule has neither")
-        for name in ("learning_rate", "batch", "epoch_steps", "patience"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"schedule.{name}: found {getattr(self, name)}; give a positive number")
-        for name in ("steps", "minutes"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise ConfigError(f"schedule.{name}: found {getattr(self, name)}; give a positive number")
-        if not 0 <= self.average < 1:
-            raise ConfigError(f"schedule.average: found {self.average}; give a number from 0 to below 1")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError(f"schedule.betas: found {list(self.betas)}; give two numbers from 0 to below 1")
-        if self.clip_norm < 0 or self.weight_decay < 0:
-            raise ConfigError("schedule: clip_norm and weight_decay can't be below 0")
         if self.clip_factor and self.clip_factor < 1:
             raise ConfigError(f"schedule.clip_factor: found {self.clip_factor}; give at least 1, or 0 for no limit")
 
@@ -186,35 +185,29 @@ class Recipe:
     architecture: Mapping[str, Any] = field(default_factory=dict)
     transfer: str | None = None
     validation: tuple[Data, ...] = ()
-    hold_out: int = 0
+    hold_out: Annotated[int, Meta(ge=0, le=10**6)] = 0
     augmentation: Augmentation = Augmentation()
     schedule: Schedule = Schedule()
     loss: Literal["auto", "mse", "l1", "l1+rmse", "magnitude"] = "auto"
-    hop_frames: int | None = None
-    micro_batch: int = 16
+    hop_frames: WindowFrames | None = None
+    micro_batch: Batch = 16
     precision: Literal["float32", "bfloat16"] = "float32"
     storage: Literal["float32", "float16", "bfloat16"] = "float32"
-    seed: int = 0
-    workers: int = 2
+    seed: Seed = 0
+    workers: Workers = 2
     in_memory: bool = False
-    save_minutes: float = 10.0
+    save_minutes: Minutes = 10.0
 
     def __post_init__(self) -> None:
         if not self.data:
             raise ConfigError("data: no folder to train on; give at least one")
-        for known in fields(self):
-            allowed = get_args(known.type) if get_origin(known.type) is Literal else ()
-            if allowed and getattr(self, known.name) not in allowed:
-                raise ConfigError(f"{known.name}: found {getattr(self, known.name)!r}; choose {', '.join(allowed)}")
+        check(self)
         if self.schedule.kind == "paper" and not self.validation and not self.hold_out:
             raise ConfigError(
                 "validation: the paper's schedule stops early and needs it; give folders, or hold_out = 25"
             )
         if self.transfer is not None and self.model.endswith(CHECKPOINT):
             raise ConfigError("transfer: the model is a checkpoint and has all its weights; name an architecture")
-        for name in ("micro_batch", "workers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: found {getattr(self, name)}; give at least 1")
 
     @property
     def loss_name(self) -> str:
