@@ -1,8 +1,9 @@
 """Codecs encoded by FFmpeg's libraries, through PyAV: AAC and ALAC in MP4, Opus in Ogg.
 
-A decoder gives back as many frames as went in: Ogg Opus and ALAC count them. AAC comes in packets of 1024 frames, the
-first of which is the encoder's delay: an edit list in the file says which frames are meant, and so does the tag
-iTunSMPB, since readers differ in what they heed.
+A decoder gives back as many frames as went in: Ogg Opus and ALAC count them. AAC comes in packets of 1024 frames. The
+first is the encoder's delay; the second is silence, since FFmpeg's encoder has hardly a bit for a song that begins at
+once. An edit list in the file says which frames are meant, and so does the tag iTunSMPB, since readers differ in what
+they heed.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from av import AudioFrame, AudioStream, Packet
 
 COUNT_TAG = "----:com.apple.iTunes:iTunSMPB"
+AAC_FRAMES = 1024  # of a packet
 _CHUNK_FRAMES = 1 << 14
 
 
@@ -77,6 +79,9 @@ class LibavEncoder:
                 self._stream.bit_rate = 1000 * (kbits or self._codec.kbits_per_channel * channels)
             self._resampler = av.AudioResampler("fltp", layout, stored_hz) if rate_hz != stored_hz else None
             self._layout = layout
+            if self._codec.name == "aac":
+                silence = np.zeros((channels, AAC_FRAMES), np.float32)
+                self._mux(stream.encode(self._frame(silence, "fltp", stored_hz, -AAC_FRAMES)))
 
     def write(self, block: NDArray[np.float32]) -> None:
         for start in range(0, len(block), _CHUNK_FRAMES):
@@ -141,7 +146,7 @@ class LibavEncoder:
         """In the tag that iTunes reads: the delay, what is beyond the end, and the frames between."""
         from mutagen.mp4 import MP4, MP4FreeForm
 
-        padding = -(self._stored + (self._priming or 0)) % 1024
+        padding = -(self._stored + (self._priming or 0)) % AAC_FRAMES
         counts = f" 00000000 {self._priming or 0:08X} {padding:08X} {self._stored:016X}" + " 00000000" * 8
         file = MP4(self._path)
         file[COUNT_TAG] = [MP4FreeForm(counts.encode())]
