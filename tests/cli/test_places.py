@@ -125,7 +125,13 @@ def test_a_part_that_is_not_there(run, here, container):
         (("--stdout", "drums"), "drums"),
         (("--mix", "vocals"), "'vocals' is no stem with its level; write vocals=-12dB or drums=0"),
         (("--mix", "drums=1"), "mix: drums is none of the stems that are written: accompaniment, vocals"),
-        (("--mix", "vocals=-1"), "mix: vocals times -1; give a factor of 0 or more"),
+        (("--mix", "vocals=-1"), "mix: vocals times -1; give a factor from 0 to 1000, or at most 60dB"),
+        (("--mix", "vocals=9999dB"), "mix: vocals times 1e+300; give a factor from 0 to 1000, or at most 60dB"),
+        (("--mix", "vocals=600dB"), "mix: vocals times 1e+30; give"),
+        (("--mix", "vocals=inf"), "mix: vocals times 6000; give"),
+        (("--mix", "vocals=0,vocals=1"), "vocals has two levels; give it one"),
+        (("--stdout", "vocals", "--format", "mp3"), "--stdout writes a WAV file; leave --format, --filename and --out"),
+        (("--stdout", "vocals", "--out", "x"), "--stdout writes a WAV file; leave --format, --filename and --out"),
     ],
 )
 def test_usage_errors(run, here, options, words):
@@ -134,6 +140,22 @@ def test_usage_errors(run, here, options, words):
     assert (ran.code, ran.out) == (2, "")
     assert words in ran.err.splitlines()[-1]
     assert sorted(path.name for path in here.iterdir()) == ["song.wav", "tiny.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("stem", "options", "choice"),
+    [
+        ("vocals", ("--stems", "accompaniment"), "accompaniment"),
+        ("drums", ("--two-stems", "vocals"), "vocals, no_vocals"),
+        ("mixed", ("--mix", "vocals=0"), "accompaniment, vocals, mix"),
+    ],
+)
+def test_a_stem_that_is_not_written_is_refused_before_the_song_is_separated(run, here, stem, options, choice):
+    write(here / "song.wav")
+    ran = run("song.wav", "--verbose", "--stdout", stem, *options)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.splitlines()[-1] == f"Error: --stdout {stem}: no such stem; choose one of {choice}"
+    assert "song.wav" not in ran.err  # whose speed --verbose tells once it is separated
 
 
 # --- mixes

@@ -213,7 +213,10 @@ def test_a_mixture_that_changed_is_said_and_passed_over(separated, waveunet):
     write(Path("songs/one.wav"), noise(9, 2 * RATE))
     ran = waveunet("listen", "separated/tiny/one")
     assert ran.code == 0
-    assert "songs/one.wav: has 16000 frames at 8000 Hz, its stems 8000; the page plays the sum of the stems" in ran.err
+    assert (
+        "songs/one.wav: has 16000 frames at 8000 Hz, its stems 8000 at 8000 Hz; the page plays the sum of the stems"
+        in ran.err
+    )
 
 
 def test_more_channels_are_heard_in_stereo(tmp_path):

@@ -34,6 +34,7 @@ from waveunet_cli.events import Event, FileDone, Plan, Summary
 from waveunet_cli.hub import load_model
 from waveunet_cli.library.batch import RayCluster, plan_songs, separate_songs
 from waveunet_cli.library.names import BESIDE_TEMPLATE, TEMPLATE
+from waveunet_cli.library.target import MIX
 
 if TYPE_CHECKING:
     from waveunet_cli.networks.spleeter import MaskExtension
@@ -249,12 +250,15 @@ def command(
     context.with_resource(interrupts(_interrupt))
     if stems is not None and two_stems is not None:
         raise click.UsageError("--stems and --two-stems exclude each other; give one of them.")
-    if beside and context.get_parameter_source("out") is ParameterSource.COMMANDLINE:
+    if beside and _is_given(context, "out"):
         raise click.UsageError("--beside and --out exclude each other; give one of them.")
     place: str | None = None if beside else out
     if streamed is not None:
         if dry_run or beside or page or picture or len(inputs) != 1 or Path(inputs[0]).is_dir():
             raise click.UsageError("--stdout takes one song, and neither --beside, --page, --picture nor --dry-run.")
+        given = {each for each in ("container", "filename", "out") if _is_given(context, each)}
+        if given - ({"container"} if settings["container"] == "wav" else set()):
+            raise click.UsageError("--stdout writes a WAV file; leave --format, --filename and --out out.")
         if not hasattr(sys.stdout, "buffer"):
             raise click.UsageError("--stdout: standard output takes only text here; leave the option out.")
         if sys.stdout.isatty():
@@ -291,7 +295,7 @@ def command(
 
         model = load_model(name, registry=registry, offline=offline, on_event=on_event, progress=not quiet)
         names = None if stems is None else [stem.strip() for stem in stems.split(",")]
-        return Separator(
+        made = Separator(
             model,
             device,
             precision,
@@ -302,6 +306,11 @@ def command(
             mask_extension=mask_extension,
             on_event=on_event,
         )
+        if streamed is not None:
+            written = (*made.stems, MIX) if settings["mix"] else made.stems
+            if streamed not in written:
+                raise ConfigError(f"--stdout {streamed}: no such stem; choose one of {', '.join(written)}")
+        return made
 
     try:
         if dry_run:
@@ -321,10 +330,12 @@ def command(
         raise click.exceptions.Exit(EXIT_FAILED)
 
 
+def _is_given(context: click.Context, option: str) -> bool:
+    return context.get_parameter_source(option) is ParameterSource.COMMANDLINE
+
+
 def _stream(stems: Mapping[str, str], stem: str) -> None:
     """Copy a stem to standard output."""
-    if stem not in stems:
-        raise ConfigError(f"--stdout {stem}: no such stem; choose one of {', '.join(stems)}")
     with explained("standard output"), Path(stems[stem]).open("rb") as file:
         shutil.copyfileobj(file, sys.stdout.buffer)
         sys.stdout.buffer.flush()

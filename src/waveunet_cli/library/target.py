@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ALL_STEMS = "stems"  # the name of the file that holds all
 MIX = "mix"  # the name of the stem that is a sum of others
+LOUDEST = 1000  # the greatest factor of a stem in a mix; a greater one leaves nothing of the others in 16 bits
 
 Audio = NDArray[np.float32]
 
@@ -99,8 +100,8 @@ class Target:
                 f"a part from {self.start_seconds:g} s to {end:g} s: must begin at 0 s or later, and end after that"
             )
         for stem, factor in self.mix.items():
-            if not 0 <= factor < math.inf:
-                raise ConfigError(f"mix: {stem} times {factor:g}; give a factor of 0 or more")
+            if not 0 <= factor <= LOUDEST:  # NaN is refused, too
+                raise ConfigError(f"mix: {stem} times {factor:g}; give a factor from 0 to {LOUDEST}, or at most 60dB")
 
     @property
     def template(self) -> str:

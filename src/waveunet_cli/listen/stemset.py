@@ -114,7 +114,9 @@ class Tracks:
         length = _frames(reader) - skipped
         found = (min(length, self.frames) if self.stems.is_part else length, reader.info.sample_rate_hz)
         if found != (self.frames, self.sample_rate_hz):
-            self.mixture_said = f"{path}: has {found[0]} frames at {found[1]} Hz, its stems {self.frames}"
+            self.mixture_said = (
+                f"{path}: has {length} frames at {found[1]} Hz, its stems {self.frames} at {self.sample_rate_hz} Hz"
+            )
             return
         self.channels = max(self.channels, reader.info.channels)
         reader.skip(skipped)
