@@ -223,6 +223,11 @@ def test_a_song_through_pipes(here, within, container):
     assert sorted(path.name for path in here.iterdir()) == ["separated", "song", "tiny.safetensors"]
 
 
+def test_nothing_on_standard_input_is_called_so(here, within):
+    code, _, err = within(b"", "-")
+    assert (code, err) == (1, "Error: standard input: is empty; send a song there, once\n")
+
+
 def test_standard_input_as_a_song_of_a_folder(here, within):
     data = write(here / "song.wav").read_bytes()
     for number in range(2):

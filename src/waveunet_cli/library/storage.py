@@ -210,6 +210,8 @@ class StandardInput(Disk):
         self.path = Path(folder, "stdin")
         with reading_explained("standard input"), self.path.open("wb") as file:
             shutil.copyfileobj(given, file)
+        if not self.path.stat().st_size:
+            raise AudioReadError("standard input: is empty; send a song there, once")
 
     def name(self, path: PurePath) -> str:
         return STANDARD_INPUT if path == self.path else super().name(path)
