@@ -266,7 +266,7 @@ def test_stems_beside_their_songs(run, here):
     (here / "music").rename(here / "moved")
     assert len(run("moved", "-o", "again").stems) == 8
     ran = run("elsewhere/tiny/one", "-o", "deeper")
-    assert [path.parent.name for path in ran.stems[::2]] == ["accompaniment", "vocals"], "stems named alone are songs"
+    assert {path.parent.name for path in ran.stems} == {"accompaniment", "vocals"}, "stems named alone are songs"
 
 
 def test_beside_in_python(here):

@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -260,20 +261,24 @@ def test_a_full_disk_leaves_the_state_before(songs: Path, tmp_path: Path, monkey
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [MODEL, STATE]
 
 
-def test_a_loss_that_is_not_finite_ends_the_training(songs: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_ends_the_training(
+    songs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     values = recipe_values(songs)
-    values["schedule"] = {"kind": "budget", "steps": 500, "batch": 1, "learning_rate": 1e30}
+    values["schedule"] = {"kind": "budget", "steps": 500, "batch": 1, "learning_rate": 1e-3}
+    scripted(monkeypatch, lambda step: math.nan)
     with pytest.raises(WaveUNetError, match=r"nothing was saved yet: start again with a lower schedule\.learning_rate"):
         run(values, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
-    values["schedule"]["learning_rate"] = 1e-3
+    monkeypatch.undo()
     run(values, tmp_path / "out", stop_at=2)
     before = (tmp_path / "out" / STATE).read_bytes()
-    values["schedule"]["learning_rate"] = 1e30
+    scripted(monkeypatch, lambda step: math.nan)
     with pytest.raises(WaveUNetError, match=r"the state saved last is from before: resume it with a lower"):
         run(values, tmp_path / "out", resume=True)
     assert (tmp_path / "out" / STATE).read_bytes() == before
-    values["schedule"] |= {"learning_rate": 1e-3, "steps": 3}
+    monkeypatch.undo()
+    values["schedule"] |= {"learning_rate": 1e-4, "steps": 3}
     assert run(values, tmp_path / "out", resume=True).done  # as it says
 
 
@@ -339,7 +344,7 @@ def test_a_loss_that_stays_doubled_stops_the_training_and_leaves_the_state_befor
 ) -> None:
     monkeypatch.setattr("waveunet_cli.training.stability.MEAN_STEPS", 3)
     monkeypatch.setattr("waveunet_cli.training.stability.BROKEN_STEPS", 12)
-    values = recipe_values(songs, save_minutes=0.0)  # after every step
+    values = recipe_values(songs, save_minutes=1e-6)  # after every step
     values["schedule"] |= {"steps": 100, "epoch_steps": 5}
     scripted(monkeypatch, lambda step: 4.0 if step >= 8 else 1.0)
     with pytest.raises(

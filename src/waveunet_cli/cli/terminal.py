@@ -29,5 +29,8 @@ def say_above_bar(text: str) -> None:
 
 
 def say_path(line: str) -> None:
-    """Print a line that holds a path: bytes as they are for who reads them, since a path need not be text."""
-    click.echo(os.fsencode(line) if hasattr(sys.stdout, "buffer") and not sys.stdout.isatty() else in_line(line))
+    """Print a line that holds a path, as it is for who reads it; if it is no text, its bytes are printed."""
+    if getattr(sys.stdout, "isatty", bool)():
+        click.echo(in_line(line))
+    else:
+        click.echo(os.fsencode(line) if hasattr(sys.stdout, "buffer") else line)
