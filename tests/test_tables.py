@@ -117,6 +117,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.thorough
 @settings(max_examples=40)
 @given(JSON)
 def test_any_table_fits_or_is_refused(table: object):

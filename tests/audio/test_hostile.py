@@ -88,6 +88,7 @@ def test_mp3_may_lack_two_of_its_own_frames_and_no_more(rate, most, tmp_path):
     assert frames - most <= least < frames
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", sorted(COUNTED.keys() - {"flac"}))
 @pytest.mark.parametrize("number", [2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1])
 def test_sizes_that_lead_nowhere_are_refused_or_taken_for_unknown(kind, number, tmp_path):

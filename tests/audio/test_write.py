@@ -496,6 +496,7 @@ for container, subtype in (pair.split("/") for pair in sys.argv[4:]):
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("clip", "frames"), [("none", 50_000), ("rescale", 50_000)])
 def test_a_full_disk_leaves_nothing(tmp_path, clip, frames):
     pairs = [f"{container}/{subtype}" for container, subtype in ALL]

@@ -662,6 +662,7 @@ def test_a_terminal_shows_the_bar(here):
         assert "| 5/5 s [" in seen or song != "song.wav"  # the song's time
 
 
+@pytest.mark.thorough
 def test_a_terminal_shows_the_bar_of_a_batch(here):
     for name in "ab":
         write(here / "m" / f"{name}.wav", noise(40_000))
@@ -673,6 +674,7 @@ def test_a_terminal_shows_the_bar_of_a_batch(here):
     assert re.search(r"\] [ab] \d/5 s", seen)  # the current song and its time
 
 
+@pytest.mark.thorough
 def test_a_quiet_run_shows_no_bar(here):
     write(here / "song.wav")
     assert in_a_terminal(["separate", "-q", "-n", "tiny.safetensors", "song.wav"], lambda *_: None) == (0, "", "")
@@ -687,6 +689,7 @@ main()
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("clip", ["rescale", "none"])
 def test_a_full_disk_leaves_nothing(here, clip):
     write(here / "song.wav", noise(40_000))

@@ -69,6 +69,7 @@ def scored(root: Path, estimates: Path, stems: tuple[str, ...] = STEMS, frames: 
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("folder", ["", "test"])
 @pytest.mark.parametrize(("stems", "channels"), [(STEMS, 1), (STEMS[:2], 2)])  # museval takes its time
 def test_frames_are_those_of_museval(

@@ -16,6 +16,7 @@ from fuzz.run import fuzz
 from waveunet_cli.errors import ConfigError
 
 
+@pytest.mark.thorough
 def test_mutants_are_fine_or_refused() -> None:
     """In a process of its own, since what this one holds would count as their memory."""
     ran = subprocess.run(

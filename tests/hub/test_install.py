@@ -240,6 +240,7 @@ def test_two_at_once_fetch_once(server, catalogue):
     assert len(server.asked(f"/{DATA}")) == 1
 
 
+@pytest.mark.thorough
 def test_two_processes_fetch_once(server, tmp_path, monkeypatch):
     """Both are held up until both have read the card; then only one asks for the weights."""
     publish(server)

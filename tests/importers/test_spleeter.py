@@ -34,6 +34,7 @@ def bundle(folder, config, **changes):
     return write_bundle(folder / "model", {name: array for name, array in tensors.items() if array is not None})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("sources", "activation"),
     [(("vocals", "accompaniment"), "leaky_relu"), (FOUR, "elu"), (FIVE, "elu")],
@@ -92,6 +93,7 @@ def test_options_say_what_tensors_cannot(tmp_path):
 ARRAY = np.ones((5, 5, 2, 3), np.float32)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -123,6 +123,7 @@ def damage(path, position):
     path.write_bytes(bytes(data))
 
 
+@pytest.mark.thorough
 @given(position=st.floats(0, 1, exclude_max=True))
 @example(position=0.9375)  # in the metaindex
 @settings(deadline=None, max_examples=25)

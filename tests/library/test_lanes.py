@@ -69,6 +69,7 @@ def killed_at_random(here, processes, moments, seed):
     return left
 
 
+@pytest.mark.thorough
 def test_killed_at_ten_moments_and_run_again(here, processes):
     killed_at_random(here, processes, 10, seed=1)
 

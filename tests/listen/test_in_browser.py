@@ -15,6 +15,8 @@ from small_models import TINY, model_of
 from waveunet_cli import Separator
 from waveunet_cli.listen import find_stems, write_page
 
+pytestmark = pytest.mark.thorough
+
 RATE = 8000
 FRAMES = 10 * RATE + 123  # three chunks, the last one short
 CLICK_EVERY = RATE // 2

@@ -141,6 +141,7 @@ def test_pages_of_separated_songs(separated, waveunet):
     assert links == [("tiny/one/listen.html", "one"), ("tiny/two/listen.html", "two")]
 
 
+@pytest.mark.thorough
 def test_separate_writes_pages_and_pictures(separated, waveunet):
     options = ("separate", "songs", "-n", "tiny.safetensors", "--picture", "svg", "--page")
     for _ in range(2):  # the second time all songs are skipped

@@ -23,6 +23,7 @@ def folder(tmp_path):
     return folder
 
 
+@pytest.mark.thorough
 def test_a_png_and_an_svg(folder, waveunet):
     from PIL import Image
 

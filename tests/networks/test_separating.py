@@ -82,6 +82,7 @@ def song(tmp_path):
     return tmp_path / "song.wav"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", CASES)
 def test_every_family_separates_a_song_by_name(case, song, tmp_path, imported, waveunet):
     checkpoint, options, names, additive = CASES[case]
@@ -102,6 +103,7 @@ def test_every_family_separates_a_song_by_name(case, song, tmp_path, imported, w
         np.testing.assert_allclose(stem, expected[path.stem], atol=2e-5, rtol=0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("frames", [0, 999])
 @pytest.mark.parametrize("case", ["wave-u-net same", "port, joint, learned, group norm", "keras shallow", "mss"])
 def test_songs_shorter_than_a_window_keep_their_length_and_rate(case, frames, tmp_path, imported, waveunet):

@@ -23,6 +23,7 @@ from waveunet_cli.networks.spleeter import Spleeter, SpleeterConfig, apply_share
 from waveunet_cli.streaming.engine import new_engine
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["narrow_2stems", "narrow_elu_4stems"])
 @pytest.mark.parametrize("extension", ["average", "zeros"])
 def test_the_outputs_of_another_implementation(name, extension, tmp_path):

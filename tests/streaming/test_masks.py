@@ -101,6 +101,7 @@ def test_twelve_levels() -> None:
         assert_same(through(stream, x, (7001,)), expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("config", MASKED, ids=str)
 def test_a_separator_gives_the_same_on_either_path(config: WaveUNetConfig) -> None:
     model = model_of(config)

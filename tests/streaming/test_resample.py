@@ -42,6 +42,7 @@ def streamed(x: Tensor, cuts: list[int], from_hz: int, to_hz: int) -> Tensor:
     return torch.cat([*blocks, stream.flush()], dim=-1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("from_hz", "to_hz"), BOTH_WAYS)
 def test_equals_resampy(from_hz: int, to_hz: int) -> None:
     x = noise(2, from_hz)

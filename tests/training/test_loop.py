@@ -116,6 +116,7 @@ SMALL_U7 = {"fft_frames": 64, "step_frames": 48, "levels": 2, "filters": 4, "win
 SMALL_KERAS = {"filters": [4, 4, 6], "pooling": [1, 4], "down_taps": 5, "up_taps": 3, "window_frames": 300}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("model", "architecture"),
     [("U7", SMALL_U7), ("U7a", SMALL_U7), ("Keras-shallow", SMALL_KERAS)],
