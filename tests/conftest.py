@@ -4,7 +4,7 @@ import os
 import runpy
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy loads
 import pytest
 import torch
 
+from small_models import TINY, network_of
+from waveunet_cli.networks.checkpoint import save_checkpoint
 from waveunet_cli.networks.family import Model
 
 torch.set_num_threads(1)
@@ -44,6 +46,22 @@ def waveunet(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
         return Ran(code, said.out, said.err)
 
     return run
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, empty but for a small model, tiny.safetensors; no test in it may use the network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WAVEUNET_OFFLINE", "1")
+    config = replace(TINY, output="difference")
+    save_checkpoint(tmp_path / "tiny.safetensors", config, network_of(config).state_dict())
+    return tmp_path
+
+
+@pytest.fixture
+def run(waveunet: Callable[..., Ran], here: Path) -> Callable[..., Ran]:
+    """Run `waveunet separate …` in that folder with its model."""
+    return lambda *arguments: waveunet("separate", "-n", "tiny.safetensors", "-d", "cpu", *arguments)
 
 
 @pytest.fixture

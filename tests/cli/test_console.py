@@ -9,15 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from batch_songs import song
-from small_models import TINY, network_of
 from waveunet_cli.cli import console, main
-from waveunet_cli.networks.checkpoint import save_checkpoint
 
 SEPARATE = ["separate", "-n", "tiny.safetensors", "-d", "cpu", "-j", "1"]
 STEMS = ("accompaniment", "vocals")
@@ -25,15 +22,11 @@ COMMAND = f"{sys.executable} -m waveunet_cli {' '.join(SEPARATE)}"
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
+def here(here):
     """An empty folder with a small model and two songs of two blocks."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WAVEUNET_OFFLINE", "1")
-    config = replace(TINY, output="difference")
-    save_checkpoint(tmp_path / "tiny.safetensors", config, network_of(config).state_dict())
     for name in ("a", "ë"):
-        song(tmp_path / "m" / f"{name}.wav")
-    return tmp_path
+        song(here / "m" / f"{name}.wav")
+    return here
 
 
 def stems(*tracks, out="separated"):

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from small_models import FOUR, MASKED, TINY, Windowed, model_of, network_of
+from small_models import FOUR, MASKED, TINY, Windowed, model_of
 from waveunet_cli import Separator, separate_songs
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.listen import find_stems
 from waveunet_cli.listen.stemset import Tracks
-from waveunet_cli.networks.checkpoint import save_checkpoint
 from waveunet_cli.networks.family import Model
+
+pytestmark = pytest.mark.usefixtures("here")
 
 RATE = 8000
 
@@ -29,20 +30,6 @@ def write(path, frames=4000, rate_hz=RATE, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, noise(frames), rate_hz, **options)
     return path
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WAVEUNET_OFFLINE", "1")
-    config = replace(TINY, output="difference")
-    save_checkpoint(tmp_path / "tiny.safetensors", config, network_of(config).state_dict())
-    return tmp_path
-
-
-@pytest.fixture
-def run(waveunet):
-    return lambda *arguments: waveunet("separate", "-n", "tiny.safetensors", "-d", "cpu", *arguments)
 
 
 def read(path):

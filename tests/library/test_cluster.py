@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,25 +13,18 @@ import numpy as np
 import pytest
 import soundfile
 
-from small_models import TINY, network_of
-from waveunet_cli.networks.checkpoint import save_checkpoint
-
 RATE = 8000
 LONG = 400  # seconds
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WAVEUNET_OFFLINE", "1")
+def here(here, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    config = replace(TINY, output="difference")
-    save_checkpoint(tmp_path / "tiny.safetensors", config, network_of(config).state_dict())
     for index, seconds in enumerate((LONG, 3, 1, LONG, 2, 1)):
         samples = np.random.default_rng(index).standard_normal(seconds * RATE) * 0.3
-        (tmp_path / "m").mkdir(exist_ok=True)
-        soundfile.write(tmp_path / "m" / f"{index}.wav", samples, RATE)
-    return tmp_path
+        (here / "m").mkdir(exist_ok=True)
+        soundfile.write(here / "m" / f"{index}.wav", samples, RATE)
+    return here
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -13,21 +12,15 @@ import pytest
 import soundfile
 
 from faulty_server import serving
-from small_models import TINY, network_of
-from waveunet_cli.networks.checkpoint import save_checkpoint
 
 fsspec = pytest.importorskip("fsspec")
 RATE = 8000
 
 
 @pytest.fixture
-def run(waveunet, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WAVEUNET_OFFLINE", "1")
-    config = replace(TINY, output="difference")
-    save_checkpoint(tmp_path / "tiny.safetensors", config, network_of(config).state_dict())
+def run(waveunet, here):
     for index, name in enumerate(("a.wav", "cd/b.wav", "cd/.hidden.wav", "notes.txt")):
-        path = tmp_path / "m" / name
+        path = here / "m" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         samples = np.random.default_rng(index).standard_normal((4000, 2)) * 0.1
         soundfile.write(path, samples, RATE, format="WAV")

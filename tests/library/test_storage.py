@@ -1,16 +1,13 @@
 """What may be replaced, what is done, and what is found: the same on a disk, at file:// and in memory."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 
-from small_models import TINY, network_of
 from waveunet_cli.library.find import find_songs
 from waveunet_cli.library.storage import located
-from waveunet_cli.networks.checkpoint import save_checkpoint
 
 fsspec = pytest.importorskip("fsspec")
 STORAGES = ("disk", "file", "memory")
@@ -43,16 +40,12 @@ class Place:
 
 
 @pytest.fixture
-def songs(tmp_path, monkeypatch):
+def songs(here):
     """Songs a.wav and b.wav as bytes, beside a small model."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WAVEUNET_OFFLINE", "1")
-    config = replace(TINY, output="difference")
-    save_checkpoint(tmp_path / "tiny.safetensors", config, network_of(config).state_dict())
     for index, name in enumerate(("a", "b")):
         noise = np.random.default_rng(index).standard_normal((3000, 2)) * 0.1
-        soundfile.write(tmp_path / f"{name}.wav", noise, 8000)
-    return {name: (tmp_path / f"{name}.wav").read_bytes() for name in ("a", "b")}
+        soundfile.write(here / f"{name}.wav", noise, 8000)
+    return {name: (here / f"{name}.wav").read_bytes() for name in ("a", "b")}
 
 
 @pytest.fixture
