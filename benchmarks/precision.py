@@ -19,6 +19,7 @@ from torch import Tensor
 from waveunet_cli import Separator
 from waveunet_cli.devices import choose_placement
 from waveunet_cli.networks.wave_u_net import carried
+from waveunet_cli.streaming.engine import FrugalCarried
 
 
 def main() -> None:
