@@ -19,6 +19,7 @@ from torch import Tensor
 from waveunet_cli import Separator
 from waveunet_cli.devices import choose_placement
 from waveunet_cli.networks.wave_u_net import carried
+from waveunet_cli.streaming.engine import FrugalCarried
 
 
 def main() -> None:
@@ -48,8 +49,8 @@ def main() -> None:
 
 def _emulated(name: str) -> Separator:
     separator = Separator(name, "cpu", "float32")
-    network = separator._engine
-    assert isinstance(network, carried.CarriedNetwork)
+    assert isinstance(separator._engine, FrugalCarried)
+    network = separator._engine.network
     kernels = [*network._down, *(kernel for up in network._up for kernel in (up.even, up.odd, up.skip))]
     for kernel in kernels:
         kernel.parts = None  # bfloat16 does without

@@ -196,6 +196,22 @@ def test_convolutions_run_in_the_precision_asked_for(dtype):
     assert bool(((y - 3.003).abs() < 1e-6).all()) == (dtype == torch.float32)
 
 
+@pytest.mark.parametrize(("size", "batches"), [(4, [4]), (5, [2, 3]), (16, [4] * 4)])
+def test_a_cpu_computes_a_few_signals_at_once(size, batches):
+    """All of 32 channels in one batch would take as many times the memory of a pair."""
+    seen = []
+
+    class Spy(nn.Module):
+        def forward(self, x):
+            seen.append(len(x))
+            return x[:, None]
+
+    x = torch.arange(size)[:, None, None] * torch.ones(1, 8)
+    y = FrugalNetwork(Spy(), TINY.window(4), ON_CPU, lambda event: None)(x)
+    assert seen == batches
+    assert torch.equal(y[:, 0], x)
+
+
 class OnlyOnTheCPU(nn.Module):
     """Has no memory on any other device."""
 

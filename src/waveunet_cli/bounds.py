@@ -12,7 +12,8 @@ from msgspec import Meta
 # 768 kHz no converter works.
 SampleRateHz = Annotated[int, Meta(ge=1000, le=768_000)]
 
-# Of a song. Third-order ambisonics have 16, the widest standard for loudspeakers 24; each pair costs 90 MB of memory.
+# Of a song. Third-order ambisonics have 16, the widest standard for loudspeakers 24. Each pair of channels costs 90 MB
+# of memory up to the fourth, and 50 MB beyond, where pairs take turns.
 SongChannels = Annotated[int, Meta(ge=1, le=32)]
 
 # A name becomes part of a file's name. 64 characters leave room for the song's within the 255 bytes of file systems.

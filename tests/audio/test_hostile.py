@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from audio_files import LAYOUTS, encode, music, ogg, ogg_pages, patched
-from waveunet_cli.audio import AudioReader, probe
+from waveunet_cli.audio import AudioReader, libav, probe
 from waveunet_cli.audio.read import frames_of
 from waveunet_cli.errors import AudioReadError
 
@@ -140,6 +140,35 @@ def test_a_packet_that_claims_to_last_for_days_becomes_a_short_silence(tmp_path)
     path.write_bytes(patched(longest, (middle, b"\xff" * 3000)))
     frames, _ = heard_or_refused(path)
     assert frames is None or frames < 60_000 * 8
+
+
+def test_integers_of_64_bits_are_read(tmp_path):
+    """Which PyAV decodes and makes no array of."""
+    samples = (music(FRAMES) * 2.0**63).astype("<i8")
+    kind = struct.pack("<HHIIHH", 1, 2, 44_100, 44_100 * 16, 16, 64)
+    chunks = b"WAVEfmt " + struct.pack("<I", 16) + kind + b"data" + struct.pack("<I", samples.nbytes)
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(chunks) + samples.nbytes) + chunks + samples.tobytes())
+    with AudioReader(path) as reader:
+        assert np.array_equal(np.concatenate(list(reader.blocks())), music(FRAMES))
+        assert reader.info.subtype == "PCM_32"
+
+
+@pytest.mark.parametrize("error", [ValueError("no such format"), RuntimeError("no"), OverflowError("far too large")])
+@pytest.mark.parametrize("first", [0, 1])
+def test_whatever_a_decoder_raises_is_one_line(first, error, tmp_path, monkeypatch):
+    path = encode(tmp_path / "a.m4a", music(FRAMES), "aac", None, 44_100, LAYOUTS[2])
+    converted = libav._as_float
+    calls = iter(range(10))
+
+    def fails(frame):
+        if next(calls) == first:
+            raise error
+        return converted(frame)
+
+    monkeypatch.setattr(libav, "_as_float", fails)
+    with pytest.raises(AudioReadError, match=f"a.m4a: damaged or truncated after .* s .{error}.; copy the file again"):
+        heard(path)
 
 
 def test_names_that_are_no_utf8_are_read(tmp_path):

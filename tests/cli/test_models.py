@@ -179,8 +179,8 @@ def test_downloading_offline_fails_for_each_model_and_says_so(run):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["download"], "or --all"),
-        (["download", "m4", "--all"], "or --all"),
+        (["download"], "by their names, or by --all; give one"),
+        (["download", "m4", "--all"], "by their names, or by --all; give one"),
         (["info", "m44"], "did you mean"),
         (["path", "nonesuch"], "no such model"),
         (["import", "x"], "--name"),
@@ -200,6 +200,7 @@ def test_usage_errors_exit_with_2(run, arguments, complaint):
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert complaint in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", [["path", "m4"], ["verify", "m4"], ["remove", "m4"]])

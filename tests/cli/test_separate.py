@@ -229,7 +229,8 @@ def test_two_stems(run, here):
     [
         (["--stems", "vocals", "--two-stems", "vocals"], "exclude each other"),
         (["--stems", "drums"], "accompaniment, vocals"),
-        (["--stems", ""], "accompaniment, vocals"),
+        (["--stems", ""], "'' holds an empty name; write one name or several, as in vocals,drums"),
+        (["--stems", "vocals,,"], "'vocals,,' holds an empty name; write one name or several"),
         (["--stems", "vocals,vocals"], "once each"),
         (["--two-stems", "drums"], "accompaniment, vocals"),
         (["--format", "aac"], "'wav', 'flac', 'ogg', 'mp3'"),
@@ -250,7 +251,11 @@ def test_two_stems(run, here):
         (["--filename", "../{stem}"], "leads out of the output folder"),
         (["--filename", "{stem:.1}{track"], "expected '}'"),
         (["--report", "none/report.json"], "none is no folder to write to"),
-        (["--tempo", "3"], "No such option"),
+        (["--tempo", "3"], "Error: waveunet separate: No such option"),
+        (["-o"], "waveunet separate: Option '-o' requires an argument; see 'waveunet separate --help'"),
+        (["--quiet=1"], "waveunet separate: Option '--quiet' does not take a value; see 'waveunet separate --help'"),
+        (["--jobs", "0"], "is not in the range 1<=x<=64; see 'waveunet separate --help'"),
+        (["--start", "x"], "'x' is no time; write 62.5, 1:02.5 or 0:01:02.5"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -260,14 +265,28 @@ def test_usage_errors(run, here, options, words):
     ran = run("song.wav", *options)
     assert (ran.code, ran.out) == (2, "")
     assert words in ran.err
-    assert len([line for line in ran.err.splitlines() if line.startswith("Error")]) == 1
+    assert ran.err.startswith("Error: ")
+    assert ran.err.count("\n") == 1
+    assert "; " in ran.err  # the remedy
     assert tree(here) == before
 
 
-def test_a_usage_error_without_input(run):
-    ran = run()
-    assert ran.code == 2
-    assert "Missing argument 'INPUT...'" in ran.err
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("separate",), "waveunet separate: Missing argument 'INPUT...'; see 'waveunet separate --help'"),
+        (("--stems",), "waveunet: No such option"),
+        (("sep",), "waveunet: No such command 'sep'; see 'waveunet --help'"),
+        (("models", "lst"), "waveunet models: No such command 'lst'"),
+        (("models", "info", "a", "b"), "waveunet models info: Got unexpected extra argument (b); see 'waveunet models"),
+    ],
+)
+def test_a_command_that_is_wrong_is_one_line(arguments, said, waveunet):
+    ran = waveunet(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"Error: {said}")
+    assert " --help'" in ran.err
+    assert ran.err.count("\n") == 1
 
 
 def test_an_illegal_subtype_is_refused_before_anything_is_computed(run, here, monkeypatch):

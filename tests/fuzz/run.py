@@ -1,11 +1,12 @@
 """Opens mutants of every kind of input and counts what becomes of them.
 
-    python tests/fuzz/run.py [--mutants 10000] [--seed 1] [KIND …]
+    python tests/fuzz/run.py [--mutants 10000] [--first 0] [--seed 1] [KIND …]
 
 A mutant is fine (it opens), refused (an error of ours, on one line), or a fault: another exception, a process that
 ends, more than TIME_SECONDS of the processor or WAIT_SECONDS in all, more memory than 512 MB and twice the file. The
-same seed makes the same mutants. Each kind has a process of its own whose memory is limited; a mutant that ends it
-costs one fault. The mutants of the first faults are kept in the folder that --keep names.
+same seed makes the same mutants, numbered from 0, so that a long run can be made in parts. Each kind has a process of
+its own whose memory is limited; a mutant that ends it costs one fault. The mutants of the first faults are kept in the
+folder that --keep names.
 """
 
 import argparse
@@ -56,17 +57,17 @@ class Outcome:
         return told + worst + "".join(f"\n    {count} × {fault}" for fault, count in self.faults.most_common())
 
 
-def fuzz(kind: Kind, mutants: int, seed: int, folder: Path, keep: Path | None = None) -> Outcome:
-    """Open so many mutants of a kind, each in a folder below `folder`."""
+def fuzz(kind: Kind, numbers: range, seed: int, folder: Path, keep: Path | None = None) -> Outcome:
+    """Open the mutants of a kind that have these numbers, each in a folder below `folder`."""
     torch.set_num_threads(1)  # a process that is forked from one with more waits for them for ever
     outcome = Outcome(kind.name)
     source = folder / "source"
     source.mkdir()
     kind.make(source)
     kind.open(source)  # it is fine, and what there is to load is loaded before processes are made
-    number = 0
-    while number < mutants:
-        number = _in_a_process(kind, source, folder, range(number, mutants), seed, outcome, keep)
+    number = numbers.start
+    while number < numbers.stop:
+        number = _in_a_process(kind, source, folder, range(number, numbers.stop), seed, outcome, keep)
     return outcome
 
 
@@ -182,14 +183,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"one of: {', '.join(KINDS)}; all by default")
     parser.add_argument("--mutants", type=int, default=10_000)
+    parser.add_argument("--first", type=int, default=0, help="number of the first mutant")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="folder for the mutants of the first faults of each kind")
     given = parser.parse_args()
     faults = 0
+    numbers = range(given.first, given.first + given.mutants)
     print("| kind | mutants | fine | refused | faults | longest | most memory |\n|---|---|---|---|---|---|---|")
     for name in given.kinds or KINDS:
         with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-            outcome = fuzz(KINDS[name], given.mutants, given.seed, Path(folder), given.keep)
+            outcome = fuzz(KINDS[name], numbers, given.seed, Path(folder), given.keep)
         print(outcome, flush=True)
         faults += outcome.counts["fault"]
     sys.exit(1 if faults else 0)

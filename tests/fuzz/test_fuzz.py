@@ -70,6 +70,6 @@ def test_every_fault_is_seen(opening, fault, tmp_path, monkeypatch):
     monkeypatch.setattr("fuzz.run.WAIT_SECONDS", 1.0 if fault == "hung" else 200.0)
     kind = Kind("k", lambda folder: (folder / "a").write_bytes(b"x"), lambda rng, folder: (folder / "b").touch(),
                 lambda folder: opening() if (folder / "b").exists() else None)  # fmt: skip
-    outcome = fuzz(kind, 2, 0, tmp_path)
+    outcome = fuzz(kind, range(2), 0, tmp_path)
     assert outcome.counts["fault"] == 2, outcome
     assert all(fault in told for told in outcome.faults)

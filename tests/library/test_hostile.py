@@ -115,7 +115,7 @@ def test_a_manifest_is_never_waited_for_and_never_huge(run, here):
 
 
 def left_behind(folder, *others):
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name in (f".waveunet-{KEY}.lock", f".waveunet-{KEY}-{TAG}.part", *others):
         (folder / name).write_bytes(b"x")
     return folder
@@ -131,6 +131,16 @@ def test_leftovers_go_whatever_the_format_or_the_names_of_the_next_run(run, here
     assert not [path for path in mine.iterdir() if KEY in path.name]
     # which finished stems there are without a manifest, only the lock file tells
     assert sorted(path.name for path in stems.iterdir()) == [f".waveunet-{KEY}.lock", "vocals.wav"]
+
+
+def test_leftovers_beside_songs_go(run, here):
+    song(here / "a/a.wav")
+    mine = left_behind(here / "a")
+    other = left_behind(here / "a/b")
+    assert run("a", "--beside").code == 0
+    assert not list(mine.glob("*.part"))
+    assert (mine / f".waveunet-{KEY}.lock").exists()  # there are files whose lock it may have been
+    assert len(list(other.iterdir())) == 2  # no song is there
 
 
 def test_leftovers_of_a_process_at_work_stay(here):

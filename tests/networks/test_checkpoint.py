@@ -4,6 +4,7 @@ import json
 import os
 import struct
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -230,3 +231,14 @@ def test_random_networks_are_ready_to_separate():
     assert not build_network(TINY).training
     with pytest.raises(ConfigError, match="known families"):
         build_network(object())
+
+
+def test_a_name_that_is_no_utf8_is_read(tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe"))
+    folder.mkdir()
+    path = folder / "a.safetensors"
+    save_checkpoint(path, TINY, network_of(TINY).state_dict())
+    assert load_checkpoint(path).config == TINY
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="truncated"):
+        load_checkpoint(path)

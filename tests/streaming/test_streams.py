@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 
 from small_models import TINY, VALID, Identity, IdentityConfig, network_of
 from stream_checks import EXAMPLES, assert_same, noise, through, whole, windowed
+from waveunet_cli.devices import choose_placement
 from waveunet_cli.errors import ConfigError
+from waveunet_cli.networks.family import Model
 from waveunet_cli.networks.geometry import shorter
 from waveunet_cli.networks.wave_u_net import carried
 from waveunet_cli.networks.wave_u_net.carried import FEW, CarriedNetwork, CarriedStream, _Kernel
 from waveunet_cli.networks.wave_u_net.config import M1, M2, M5
+from waveunet_cli.streaming.engine import new_engine
+from waveunet_cli.streaming.frugal import MOST_SIGNALS
 from waveunet_cli.streaming.windows import WindowedStream
 
 NETWORKS = [network_of(config) for config in VALID]
@@ -37,6 +41,26 @@ def test_carried_layers_do_not_show(network, frames, cuts, block, size):
     stream = CarriedStream(CarriedNetwork(network, block_frames=block), size)
     with patch.object(carried, "CHUNK_FRAMES", 14):  # a block has several, and the last is shorter
         assert_same(through(stream, x, cuts), whole(network, x))
+
+
+@EXAMPLES
+@given(networks, lengths, cuts, st.integers(1, 100), st.integers(1, 100), st.integers(1, 3))
+def test_carried_layers_in_windows_do_not_show(network, frames, cuts, block, hop, size):
+    x = noise(size, network.config.channels, frames)
+    with patch.object(carried, "WINDOW_FRAMES", hop):
+        found = CarriedNetwork(network, block_frames=block)
+    assert_same(through(WindowedStream(found.windows, found.window, found.sources), x, cuts), whole(network, x))
+
+
+@pytest.mark.parametrize(("size", "kind"), [(MOST_SIGNALS, CarriedStream), (MOST_SIGNALS + 1, WindowedStream)])
+def test_signals_side_by_side_beyond_some_take_turns(size, kind):
+    """Each that is carried keeps 80 MB of state in a published network."""
+    network = NETWORKS[0]
+    engine = new_engine(Model("m", network.config, network), choose_placement("cpu", "float32"), None, print)
+    stream = engine.stream(size)
+    assert type(stream) is kind
+    x = noise(size, network.config.channels, 300)
+    assert_same(through(stream, x, (37,)), whole(network, x))
 
 
 @pytest.mark.parametrize("upsampling", ["linear", "learned"])

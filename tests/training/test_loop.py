@@ -363,6 +363,23 @@ def test_a_loss_that_stays_doubled_stops_the_training_and_leaves_the_state_befor
     assert json.loads(safe_metadata(tmp_path / "out" / STATE)["progress"])["broken_steps"] == 0
 
 
+def test_an_interruption_while_the_loss_is_high_keeps_the_state_before(
+    songs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("waveunet_cli.training.stability.MEAN_STEPS", 3)
+    values = recipe_values(songs)
+    values["schedule"] |= {"steps": 100, "epoch_steps": 5}
+    scripted(monkeypatch, lambda step: 4.0 if step >= 8 else 1.0)
+    stopped = run(values, tmp_path / "out", stop_at=12)
+    assert (stopped.step, stopped.broken_steps > 0) == (12, True)
+    assert json.loads(safe_metadata(tmp_path / "out" / STATE)["progress"])["step"] == 5
+    # where nothing was saved yet, this state is all there is
+    scripted(monkeypatch, lambda step: 4.0 if step >= 4 else 1.0)
+    values["schedule"]["epoch_steps"] = 100
+    assert run(values, tmp_path / "other", stop_at=6).broken_steps > 0
+    assert json.loads(safe_metadata(tmp_path / "other" / STATE)["progress"])["step"] == 6
+
+
 def safe_metadata(path: Path) -> dict[str, str]:
     with safe_open(path, "pt") as file:
         return dict(file.metadata())

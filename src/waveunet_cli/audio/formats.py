@@ -265,7 +265,8 @@ def require_legal(container: str, subtype: str | None, kbits: int | None = None,
         raise ConfigError("--bitrate and --quality exclude each other; give one of them")
     if kbits is not None and (found.kbits is None or chosen in SUBTYPE_BITS):
         others = ", ".join(name for name, each in CONTAINERS.items() if each.kbits)
-        raise ConfigError(f"{found.extension} as {chosen} has no bit rate to choose; leave it out, or choose {others}")
+        what = found.extension if found.kbits is None else f"{found.extension} as {chosen}"
+        raise ConfigError(f"{what} has no bit rate to choose; leave it out, or choose {others}")
     if kbits is not None and found.kbits is not None and kbits not in found.kbits:
         raise ConfigError(
             f"{found.extension}: a bit rate of {kbits}k; choose one from {found.kbits[0]}k to {found.kbits[-1]}k"

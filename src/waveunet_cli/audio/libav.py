@@ -5,7 +5,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from waveunet_cli.events import Note
 if TYPE_CHECKING:
     from av import AudioFrame, AudioLayout, AudioResampler, AudioStream, Packet
     from av.container import InputContainer
+
+T = TypeVar("T")
 
 _LOSSLESS_CODECS = frozenset(
     {"alac", "ape", "flac", "mlp", "shorten", "tak", "truehd", "tta", "wavpack", "wmalossless"}
@@ -53,7 +55,8 @@ class LibavSource:
         import av  # a tenth of a second, which only those wait who need it
 
         self._span = span
-        self._failures = (av.FFmpegError, ValueError)
+        # of FFmpeg, and of PyAV about what it does not know
+        self._failures = (av.FFmpegError, ValueError, RuntimeError, ArithmeticError, LookupError)
         self._on_event = on_event
         self._decoded_frames = self._silent_frames = 0
         self._gap_frames = 0  # of packets that could not be decoded
@@ -91,8 +94,10 @@ class LibavSource:
             self._waiting += [block for block in [next(self._blocks, None)] if block is not None]
             if self._gap_frames and not self._waiting:
                 raise self._no_audio(why, "not one packet could be decoded")
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, self._failures):
+                raise self._no_audio(why, _reason(error)) from error
             raise
         self.info = AudioInfo(
             path=span.path,
@@ -161,14 +166,7 @@ class LibavSource:
 
     def _decoded(self) -> Iterator[NDArray[np.float32]]:
         """Blocks of (frames, channels)."""
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except self._failures as error:
-                self._fail(_reason(error))
-            if packet is None:
-                break
+        for packet in self._each(self._container.demux(self._stream)):
             try:
                 frames = packet.decode() or self._behind_junk(packet)
             except self._failures as error:
@@ -181,11 +179,22 @@ class LibavSource:
                     lasting = round((packet.duration or 0) * packet.time_base * self._rate_hz)
                     self._gap_frames += min(max(0, lasting), _MOST_GAP_FRAMES)
             for frame in frames:
-                for block in self._converted(frame):
+                for block in self._each(self._converted(frame)):
                     yield self._trimmed(block)
         if self._decimator:
-            yield from map(_as_float, self._decimator.push(None))
+            yield from self._each(map(_as_float, self._decimator.push(None)))
         self._check_end()
+
+    def _each(self, found: Iterator[T]) -> Iterator[T]:
+        """What an iterator gives, or AudioReadError."""
+        while True:
+            try:
+                one = next(found)
+            except StopIteration:
+                return
+            except self._failures as error:
+                self._fail(_reason(error))
+            yield one
 
     def _count_of_itunes(self) -> int | None:
         """How many frames the tag iTunSMPB counts; what comes after them in the last packet is no music."""
@@ -348,7 +357,7 @@ class _Decimator:
 
 def _as_float(frame: "AudioFrame") -> NDArray[np.float32]:
     """(frames, channels), full scale 1."""
-    samples: NDArray[Any] = frame.to_ndarray()  # planar: (channels, frames); else (1, frames · channels)
+    samples = _samples(frame)
     samples = samples.T if frame.format.is_planar else samples.reshape(frame.samples, -1)
     if samples.dtype == np.uint8:
         return (samples.astype(np.float32, order="C") - 128) / np.float32(128)
@@ -357,9 +366,18 @@ def _as_float(frame: "AudioFrame") -> NDArray[np.float32]:
     return found if scale is None else found * np.float32(2.0**-scale)
 
 
+def _samples(frame: "AudioFrame") -> NDArray[Any]:
+    """As they are decoded, planar: (channels, frames); else (1, frames · channels)."""
+    if not frame.format.name.startswith("s64"):
+        return frame.to_ndarray()
+    # PyAV 18 makes no array of them
+    count = frame.samples * (1 if frame.format.is_planar else len(frame.layout.channels))
+    return np.vstack([np.frombuffer(bytes(plane), np.int64, count) for plane in frame.planes])
+
+
 def _depth(frame: "AudioFrame", codec: str) -> str:
     """PCM_8 … of a lossless stream, from the samples it is decoded to."""
-    samples: NDArray[Any] = frame.to_ndarray()
+    samples = _samples(frame)
     if samples.dtype.kind == "f":
         return "FLOAT"
     if samples.dtype.itemsize < 4:
@@ -389,5 +407,5 @@ def _refuse(url: str, flags: int, options: dict[str, str]) -> NoReturn:
     raise ValueError("it is a list of other files; name the audio files themselves")
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or error).strip().rstrip(".") or "FFmpeg gave no reason"

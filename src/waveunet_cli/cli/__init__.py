@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -83,8 +84,11 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
     try:
         # Outside its standalone mode Click leaves errors to us and returns the code given to Exit.
         return group.main(arguments, prog_name="waveunet", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()  # the help
+        return error.exit_code
     except click.ClickException as error:
-        error.show()
+        say_failed(ConfigError(_wrong_usage(error, sys.argv[1:] if arguments is None else arguments)))
         return error.exit_code
     except (ConfigError, DeviceError, ModelNotFoundError) as error:
         say_failed(error)
@@ -101,3 +105,20 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
     except (KeyboardInterrupt, click.Abort):
         say("Interrupted; no half-written file is left.", err=True)
         return EXIT_INTERRUPTED
+
+
+def _wrong_usage(error: click.ClickException, arguments: Sequence[str]) -> str:
+    """What is wrong with the arguments, on one line. Our own messages have their remedy behind a semicolon."""
+    message = " ".join(error.format_message().split()).removesuffix(".")
+    asked: click.Command | None = group
+    path = ["waveunet"]
+    for word in arguments:
+        asked = asked.get_command(click.Context(asked), word) if isinstance(asked, click.Group) else None
+        if asked is None:
+            break
+        path.append(word)
+    where = " ".join(path)
+    if "; " in message:
+        return f"{where}: {message}"
+    message = re.sub(r"\.? \(?D(id you mean .*\?)\)?$", r"; d\1", message)
+    return f"{where}: {message}{' See' if message.endswith('?') else '; see'} '{where} --help'"

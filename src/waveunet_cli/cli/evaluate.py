@@ -8,7 +8,7 @@ import click
 from tqdm import tqdm
 
 from waveunet_cli.cli import EXIT_FAILED
-from waveunet_cli.cli.options import device_option, name_option, precision_option
+from waveunet_cli.cli.options import device_option, name_option, names, precision_option
 from waveunet_cli.cli.terminal import say, say_above_bar
 from waveunet_cli.events import Event, Note
 from waveunet_cli.text import in_line
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Folder to write the scores and pictures to.",
 )
-@click.option("--stems", metavar="A,B", help="Score only these stems.")
+@click.option("--stems", callback=names, metavar="A,B", help="Score only these stems.")
 @click.option(
     "--quick",
     is_flag=True,
@@ -48,7 +48,7 @@ def command(
     name: str,
     estimates: Path | None,
     out: Path,
-    stems: str | None,
+    stems: tuple[str, ...] | None,
     quick: bool,
     device: str,
     precision: str,
@@ -68,7 +68,6 @@ def command(
     from waveunet_cli.separator import Separator
 
     require_installed(quick)  # before a model is downloaded
-    wanted = None if stems is None else tuple(stem.strip() for stem in stems.split(","))
     with tqdm(unit="song", disable=True if quiet else None, dynamic_ncols=True) as bar:
 
         def show(event: "Event | EvaluationEvent") -> None:
@@ -82,9 +81,9 @@ def command(
                 bar.update(event.done - bar.n)
 
         if estimates is not None:
-            found = evaluate(folders, estimates=estimates, stems=wanted, quick=quick, out=out, on_event=show)
+            found = evaluate(folders, estimates=estimates, stems=stems, quick=quick, out=out, on_event=show)
         else:
-            separator = Separator(name, device, precision, stems=wanted, on_event=show)
+            separator = Separator(name, device, precision, stems=stems, on_event=show)
             found = evaluate(folders, separator, quick=quick, out=out, on_event=show)
         bar.update((bar.total or 0) - bar.n)
     if found.scores:

@@ -173,7 +173,7 @@ def _catalogue(registry: str | None, offline: bool | None) -> Iterator[Catalogue
 
 def _chosen(names: Sequence[str], everything: bool, entries: Callable[[], dict[str, Entry]]) -> Sequence[str]:
     if everything == bool(names):
-        raise click.UsageError("Give the names of models, or --all.")
+        raise click.UsageError("Models are asked for by their names, or by --all; give one of these")
     return [entry.name for entry in entries().values() if entry.path is None] if everything else names
 
 

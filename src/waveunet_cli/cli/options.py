@@ -14,6 +14,16 @@ def seconds(context: click.Context, parameter: click.Parameter, value: str | Non
     return float(sum(float(part) * 60**power for power, part in enumerate(reversed(value.split(":")))))
 
 
+def names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """Names of stems, as in vocals,drums."""
+    if value is None:
+        return None
+    found = tuple(name.strip() for name in value.split(","))
+    if not all(found):
+        raise click.BadParameter(f"{value!r} holds an empty name; write one name or several, as in vocals,drums")
+    return found
+
+
 def factors(context: click.Context, parameter: click.Parameter, value: str | None) -> dict[str, float]:
     """Stems with their levels, in dB or as factors, as in vocals=-12dB,drums=0."""
     found: dict[str, float] = {}

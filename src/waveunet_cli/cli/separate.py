@@ -21,6 +21,7 @@ from waveunet_cli.cli.options import (
     factors,
     kilobits,
     name_option,
+    names,
     offline_option,
     precision_option,
     registry_option,
@@ -75,7 +76,7 @@ DEFAULT_JOBS = 2
     "stems are that part of the whole song's stems.",
 )
 @click.option("--end", "end_seconds", callback=seconds, metavar="TIME", help="End at this time of the song.")
-@click.option("--stems", metavar="A,B", help="Write only these stems, separated by commas.")
+@click.option("--stems", callback=names, metavar="A,B", help="Write only these stems, separated by commas.")
 @click.option("--two-stems", metavar="STEM", help="Write STEM, and no_STEM, which is the song minus STEM.")
 @device_option
 @precision_option
@@ -217,7 +218,7 @@ def command(
     name: str,
     registry: str | None,
     offline: bool | None,
-    stems: str | None,
+    stems: tuple[str, ...] | None,
     two_stems: str | None,
     device: str,
     precision: str,
@@ -265,7 +266,7 @@ def command(
             raise click.UsageError("--stdout: standard output is a terminal; send it to a file or a program.")
         place = context.with_resource(TemporaryDirectory(prefix="waveunet-"))
         settings |= {"container": "wav", "filename": "{stem}.{ext}"}
-        stems = stems or (None if two_stems or settings["mix"] else streamed)
+        stems = stems or (None if two_stems or settings["mix"] else (streamed,))
     if report is not None:
         require_replaceable(report)
     if (page or picture) and "://" in out:
@@ -294,13 +295,12 @@ def command(
             from waveunet_cli.separator import Separator
 
         model = load_model(name, registry=registry, offline=offline, on_event=on_event, progress=not quiet)
-        names = None if stems is None else [stem.strip() for stem in stems.split(",")]
         made = Separator(
             model,
             device,
             precision,
             segment_seconds=segment,
-            stems=names,
+            stems=stems,
             two_stems=two_stems,
             stereo=stereo,
             mask_extension=mask_extension,

@@ -119,7 +119,8 @@ def command(
             err=True,
         )
     if not progress.done:
-        say(f"Stopped at step {progress.step} and saved; go on with --resume.", err=True)
+        saved = "" if progress.broken_steps else " and saved"
+        say(f"Stopped at step {progress.step}{saved}; go on with --resume.", err=True)
         raise click.exceptions.Exit(EXIT_STOPPED)
     if fabric.is_global_zero:
         say_path(str(out / MODEL))

@@ -13,7 +13,7 @@ from waveunet_cli.events import INTERRUPTED, BatchStart, FileFailed, OnEvent, Pl
 from waveunet_cli.library.find import find_songs, require_apart, require_distinct
 from waveunet_cli.library.lanes import Lanes
 from waveunet_cli.library.ledger import Ledger
-from waveunet_cli.library.leftovers import remove_leftovers
+from waveunet_cli.library.leftovers import remove_leftovers, remove_leftovers_in
 from waveunet_cli.library.manifest import Overwrite, require_overwrite
 from waveunet_cli.library.plan import plan
 from waveunet_cli.library.song import Separated, Song, separate_song
@@ -95,6 +95,8 @@ def separate_songs(
 
     if target.out is not None:
         remove_leftovers(target.out)
+    else:
+        remove_leftovers_in({Path(song.file.above().path) for song in batch.songs if type(song.file.storage) is Disk})
     try:
         if cluster is None:
             Lanes(separate, ledger, target.folder(batch.songs[0]), jobs, strict).run(batch.songs)

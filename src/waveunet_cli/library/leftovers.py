@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
@@ -22,16 +23,33 @@ def remove_leftovers(out: Located) -> None:
     A lock file stays where it may be all that tells whose finished stems lie beside it. A storage without locks does
     not tell who is at work: there nothing is removed.
     """
-    if type(out.storage) is not Disk:
-        return
+    if type(out.storage) is Disk:
+        found = islice(out.storage.walk(out.path, lambda folder: True), MOST_FOLDERS)
+        _remove_from(((Path(each.folder), each.sizes) for each in found), Path(out.path))
+
+
+def remove_leftovers_in(folders: Iterable[Path]) -> None:
+    """The same, in these folders and not below them."""
+    _remove_from(((folder, _names_in(folder)) for folder in folders), None)
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return [file.name for file in folder.iterdir()]
+    except OSError:  # it is gone, or may not be read
+        return []
+
+
+def _remove_from(listings: Iterable[tuple[Path, Iterable[str]]], out: Path | None) -> None:
+    """`listings` are folders with the names in them; a folder below `out` that becomes empty is removed, too."""
     parts: list[tuple[str, Path]] = []
     locks: defaultdict[str, list[Path]] = defaultdict(list)
-    for listing in islice(out.storage.walk(out.path, lambda folder: True), MOST_FOLDERS):
-        for name in listing.sizes:
+    for folder, names in listings:
+        for name in names:
             if found := _PART.fullmatch(name):
-                parts.append((found[1], Path(listing.folder, name)))
+                parts.append((found[1], folder / name))
             elif found := _LOCK.fullmatch(name):
-                locks[found[1]].append(Path(listing.folder, name))
+                locks[found[1]].append(folder / name)
     held: defaultdict[Path, list[Path]] = defaultdict(list)  # lock: the unfinished files of whoever holds it
     for key, part in parts:
         # Songs whose stems have the same names, each in a folder of its own, have the same key, and the lock beside
@@ -41,10 +59,10 @@ def remove_leftovers(out: Located) -> None:
             held[beside[0]].append(part)
     for lock, own in held.items():
         with contextlib.suppress(OSError):  # a folder that may not be written keeps what it has
-            _remove(own, lock, Path(out.path))
+            _remove(own, lock, out)
 
 
-def _remove(parts: list[Path], path: Path, out: Path) -> None:
+def _remove(parts: list[Path], path: Path, out: Path | None) -> None:
     lock = new_lock(path)
     try:
         if not locked(lock, 0):  # there are no locks: nobody tells who is at work

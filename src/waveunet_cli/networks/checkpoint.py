@@ -4,9 +4,11 @@ The configuration stands as JSON under the metadata key "config" (see family.py)
 fields, names and shapes are listed and refused, and all of them before a weight is read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from errno import EIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from waveunet_cli.errors import CheckpointError
 from waveunet_cli.files import whole_file
 from waveunet_cli.networks.family import Config, Model, build_network, config_from_json, config_to_json
-from waveunet_cli.text import one_line, shown
+from waveunet_cli.text import UNSENDABLE, one_line, shown
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 STORED = FLOATS | {"I64": torch.int64}  # what a weight may be; the integers count batches
@@ -50,7 +52,7 @@ def load_checkpoint(path: Path, name: str | None = None) -> Model:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; give a model's name or the path of a .safetensors file")
     try:
-        with safe_open(path, "pt") as file:
+        with opened(path) as file:
             metadata = file.metadata() or {}
             if "config" not in metadata:
                 raise CheckpointError(
@@ -71,6 +73,16 @@ def load_checkpoint(path: Path, name: str | None = None) -> Model:
         ) from error
     load_weights(network, weights, where=str(path))
     return Model(name or path.stem, config, network)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A safetensors file as safe_open gives it, whatever its name is. Raises SafetensorError and OSError."""
+    with path.open("rb") as file:
+        # the library takes no name that is not UTF-8
+        name = f"/dev/fd/{file.fileno()}" if UNSENDABLE.search(str(path)) else path
+        with safe_open(name, "pt") as tensors:
+            yield tensors
 
 
 def network_without_weights(config: Config) -> nn.Module:

@@ -14,10 +14,10 @@ from waveunet_cli.networks.spleeter import MaskExtension, Spleeter
 from waveunet_cli.networks.wave_u_net.carried import BLOCK_FRAMES, CarriedNetwork
 from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
 from waveunet_cli.networks.wave_u_net.network import WaveUNet
-from waveunet_cli.streaming.frugal import FrugalNetwork
+from waveunet_cli.streaming.frugal import MOST_SIGNALS, FrugalNetwork
 from waveunet_cli.streaming.song import Engine, is_masked
 from waveunet_cli.streaming.spectra import FoldedMasks, SpectraNetwork
-from waveunet_cli.streaming.windows import WindowedStream
+from waveunet_cli.streaming.windows import Stream, WindowedStream
 
 GPU_WINDOW_SECONDS = 8.0
 GPU_BATCH = 4
@@ -37,6 +37,20 @@ class WindowedNetwork:
         return WindowedStream(self.network, self.window, self.sources, self.batch)
 
 
+@dataclass(frozen=True)
+class FrugalCarried:
+    """A network that carries its layers' state from block to block, for so many signals as there is memory for; for
+    more of them it runs in windows, one signal after the other, which takes twice as long."""
+
+    network: CarriedNetwork
+
+    def stream(self, size: int = 1) -> Stream:
+        """A stream of `size` signals side by side."""
+        if size <= MOST_SIGNALS:
+            return self.network.stream(size)
+        return WindowedStream(self.network.windows, self.network.window, self.network.sources)
+
+
 def new_engine(
     model: Model,
     placement: Placement,
@@ -53,7 +67,7 @@ def new_engine(
     on_cpu = placement.device.type == "cpu"
     if on_cpu and isinstance(network, WaveUNet) and network.config.padding == "valid":
         block_frames = BLOCK_FRAMES if segment_seconds is None else round(segment_seconds * config.sample_rate)
-        return CarriedNetwork(placed(network, placement.device), placement.dtype, block_frames)
+        return FrugalCarried(CarriedNetwork(placed(network, placement.device), placement.dtype, block_frames))
     if isinstance(network, Spleeter):
         masks = FrugalNetwork(network, config.window(), placement, on_event, FoldedMasks(placement))
         return SpectraNetwork(masks, network.config, mask_extension)

@@ -9,6 +9,8 @@ from waveunet_cli.devices import Placement, placed
 from waveunet_cli.events import Event, Note
 from waveunet_cli.networks.geometry import Window, shorter
 
+MOST_SIGNALS = 4  # computed side by side on a CPU, which has nothing of more; eight channels of a stereo model
+
 
 class FrugalNetwork:
     """A network (B, C, window.input) → (B, S, C, window.output) that goes on when its device's memory runs out.
@@ -40,7 +42,8 @@ class FrugalNetwork:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, t) → (B, S, C, t − 2·context)."""
-        if self._limit_frames is None or x.shape[0] * x.shape[-1] <= self._limit_frames:
+        fits = self._limit_frames is None or x.shape[0] * x.shape[-1] <= self._limit_frames
+        if fits and (x.shape[0] <= MOST_SIGNALS or self._device.type != "cpu"):
             try:
                 return self._run(x)
             except torch.OutOfMemoryError:

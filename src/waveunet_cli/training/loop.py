@@ -48,6 +48,7 @@ def train(
     """Train into the folder `out`: its `state.safetensors` to go on from, its `model.safetensors` to separate with.
 
     `stop` is asked after every step; when it says True, everything is saved and the progress returned is not `done`.
+    While the loss is high (`broken_steps`), the state saved before stays instead.
     Raises ConfigError, CheckpointError (state of another training, disk full), AudioReadError, and WaveUNetError when
     the loss is no longer finite, or rose and stays high.
     """
@@ -141,7 +142,9 @@ class _Training:
             batches.close()  # type: ignore[attr-defined]
             if schedule.epoch_ends(settings, self.state.progress):
                 self._end_epoch()
-            if stopping or self.state.progress.done or not self.state.progress.broken_steps:
+            if stopping and self.state.progress.broken_steps and (self.out / STATE).exists():
+                self._happened(Note("the loss is twice what it was: the state saved before it rose is kept"))
+            elif stopping or self.state.progress.done or not self.state.progress.broken_steps:
                 self._save()
 
     def _happened(self, event: TrainingEvent) -> None:

@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from waveunet_cli.errors import CheckpointError
 from waveunet_cli.files import whole_file
-from waveunet_cli.networks.checkpoint import load_weights
+from waveunet_cli.networks.checkpoint import load_weights, opened
 from waveunet_cli.networks.family import Config, config_to_json
 from waveunet_cli.training.schedule import Progress
 
@@ -92,7 +92,7 @@ def load_state(path: Path, config: Config, state: State) -> dict[str, object] | 
     Raises CheckpointError for a file that is no such state or of another architecture.
     """
     try:
-        with safe_open(path, "pt") as file:
+        with opened(path) as file:
             metadata = file.metadata() or {}
             # Copied to where torch aligns memory: elsewhere, sums may come out different in the last bit.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - no mapping

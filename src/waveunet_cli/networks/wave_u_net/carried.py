@@ -31,6 +31,7 @@ from waveunet_cli.networks.geometry import valid_window
 from waveunet_cli.networks.wave_u_net.network import SLOPE, UpKernel, WaveUNet, as_2d
 
 BLOCK_FRAMES = 65_536  # nearly as fast as any of 32 Ki … 256 Ki on the CPUs tried, in less memory
+WINDOW_FRAMES = 131_072  # at least, of a window; as many again are its context
 CHUNK_FRAMES = 32_768  # of a layer, computed and activated while they are in the cache; even
 SMALL = 20_480  # values of an input up to which torch would convolve on one core, slowly
 MOST_SPLITS = 2
@@ -201,7 +202,8 @@ class CarriedNetwork:
         config = network.config
         if config.padding != "valid":
             raise ConfigError("a network that pads with zeros has no stream of its own; run it in windows")
-        window = valid_window(config.levels, config.down_taps, config.up_taps, 1)  # of the layers; masks need more
+        # of the layers; masks need more
+        window = self.window = valid_window(config.levels, config.down_taps, config.up_taps, WINDOW_FRAMES)
         self._network = network
         self._dtype = dtype
         self.step = 2**config.levels
@@ -230,6 +232,7 @@ class CarriedNetwork:
             length = 2 * length - config.up_taps
             cropped = (lengths[level] - (length + config.up_taps - 1)) // 2
             self._skips_back.append(delay - cropped - delays[level])
+        self._whole_delay = delay
         self.delay = delay - skipped
         self._mixture_back = delay - window.context
 
@@ -247,6 +250,22 @@ class CarriedNetwork:
     def stream(self, size: int = 1) -> CarriedStream:
         """A stream of `size` signals side by side that gives what leaves the layers: estimates, without masks."""
         return CarriedStream(self, size)
+
+    @torch.no_grad()
+    def windows(self, x: Tensor) -> Tensor:
+        """(B, C, window.input) → (B, S, C, window.output): a network for windows, with the state of one signal.
+
+        Computes the context again for each window, but takes no more memory for more signals side by side.
+        """
+        frames = x.shape[-1] - 2 * self.window.context
+        wanted = -(-(self._whole_delay + frames) // self.step) * self.step
+        found = []
+        for signal in F.pad(x, (0, max(0, wanted - x.shape[-1]))):  # (C, t)
+            lines = self.new_lines()
+            blocks = torch.split(signal[:, :wanted].T, self.block)  # (t, C) each
+            y = torch.cat([self.advance(lines, block) for block in blocks], -1)  # (1, S, C, t)
+            found.append(y[..., self._whole_delay : self._whole_delay + frames].clone())
+        return torch.cat(found)
 
     def new_lines(self) -> _Lines:
         """The state of a signal that was silent for ever."""
