@@ -142,7 +142,8 @@ DEFAULT_JOBS = 2
     "audio_track",
     type=click.IntRange(1),
     metavar="N",
-    help="Separate this audio track of a file that holds several, such as .stem.mp4.  [default: the first]",
+    help="Separate this audio track of a file that holds several, such as .stem.mp4, or this channel of a .mogg."
+    "  [default: the first track, all channels]",
 )
 @click.option("--stereo", is_flag=True, help="Write two channels for mono songs, too.")
 @click.option(
