@@ -210,7 +210,8 @@ def _manifests_in(folder: Path) -> list[tuple[Manifest, StemSet]]:
         key = path.stem.rpartition("-")[2]
         named = titles[mixture.stem] == 1 and len(os.fsencode(mixture.stem)) <= MAX_LABEL_BYTES
         start, end = (manifest.settings.get(name) for name in ("start_seconds", "end_seconds"))
-        start_seconds, end_seconds = start if isinstance(start, float) else 0.0, end if isinstance(end, float) else None
+        start_seconds = start if isinstance(start, float) else 0.0
+        end_seconds = end if isinstance(end, float) and _ends_there(manifest, start_seconds, end) else None
         stems = StemSet(
             title=mixture.stem + part_name(start_seconds, end_seconds),
             folder=folder,
@@ -228,6 +229,12 @@ def _manifests_in(folder: Path) -> list[tuple[Manifest, StemSet]]:
         )
         found.append((manifest, stems))
     return found
+
+
+def _ends_there(manifest: Manifest, start_seconds: float, end_seconds: float) -> bool:
+    """Whether a part ends where it should, and the song not before."""
+    frames = round(end_seconds * manifest.sample_rate_hz) - round(start_seconds * manifest.sample_rate_hz)
+    return manifest.frames >= frames
 
 
 def _without_manifest(folder: Path) -> list[StemSet]:
