@@ -11,10 +11,12 @@ from importlib import resources
 from io import BytesIO
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
 
+from audio_files import encode_stream
 from small_models import TINY, network_of
 from waveunet_cli.errors import AudioReadError, AudioWriteError
 from waveunet_cli.listen import find_stems, inline_page, write_page
@@ -139,6 +141,38 @@ def test_pages_of_separated_songs(separated, waveunet):
     index = (separated / "index.html").read_text(encoding="utf-8")
     links = re.findall(r'<li><a href="(.*?)">(.*?)</a>', index)
     assert links == [("tiny/one/listen.html", "one"), ("tiny/two/listen.html", "two")]
+
+
+def test_pages_of_files_that_hold_all_stems(separated, waveunet):
+    song = write(Path("songs/one.wav"), noise(1, 44_100), rate_hz=44_100)
+    options = ("-n", "tiny.safetensors", "-q", "--format", "stem", "--subtype", "ALAC_16", "-o", "dj", "--page")
+    ran = waveunet("separate", song, *options)
+    folder = Path("dj/tiny/one")
+    assert (ran.code, ran.stems[-1]) == (0, folder / "listen.html"), ran.err
+    copy = Path("bought.stem.mp4")
+    copy.write_bytes((folder / "one.stem.mp4").read_bytes())
+    assert waveunet("listen", copy).stems == [Path("listen bought.html")]
+    assert waveunet("listen", folder / "one.stem.mp4").stems == [folder / "listen.html"]
+    for page in (folder / "listen.html", Path("listen bought.html")):
+        stems = [np.concatenate(track) for track in zip(*(
+            [samples for samples, _ in chunk[:2]] for chunk in chunks(page.with_suffix(""))
+        ), strict=True)]  # fmt: skip
+        assert np.abs(sum(stems) - noise(1, 44_100)).max() < 1e-3
+        text = page.read_text(encoding="utf-8")
+        assert re.findall("<h2>(.*)</h2>", text) == ["mixture", "accompaniment", "vocals"]
+    assert "bought.stem.mp4" in text
+
+
+def test_the_mixture_is_the_track_that_was_separated(separated, waveunet):
+    with av.open("songs/film.mov", "w") as film:
+        streams = [film.add_stream("pcm_s16le", rate=RATE, layout="stereo") for _ in range(2)]
+        for seed, stream in enumerate(streams):
+            encode_stream(film, stream, noise(seed), RATE)
+    ran = waveunet("separate", "songs/film.mov", "-n", "tiny.safetensors", "-q", "--track", "2", "-o", "out")
+    assert ran.code == 0, ran.err
+    with Tracks(find_stems(Path("out"), Path())[0]) as tracks:
+        ((_, mixture),) = tracks.blocks(RATE)
+    assert np.abs(mixture - noise(1)).max() < 1e-4
 
 
 @pytest.mark.thorough

@@ -36,8 +36,9 @@ out_option = click.option(
 def command(places: Sequence[Path], out: Path, show: bool) -> None:
     """Write a page on which a separated song is heard: all stems in time, each alone, or the song without it.
 
-    A SONG is an audio file that was separated. A FOLDER is one that waveunet separate wrote to, or any folder with
-    stems of the same length. If it holds several songs it gets a page index.html with links to theirs.
+    A SONG is an audio file that was separated, or a .stem.mp4, which holds its stems. A FOLDER is one that waveunet
+    separate wrote to, or any folder with stems of the same length. If it holds several songs it gets a page index.html
+    with links to theirs.
 
     The page listen.html lies beside the stems, together with a folder listen that holds the sound. It needs no network
     and no program but a browser. The command prints the path of each page. Exit codes: 0, every page is written; 1,

@@ -271,8 +271,6 @@ def command(
         require_replaceable(report)
     if (page or picture) and "://" in out:
         raise click.UsageError("--page and --picture need the stems on this machine; name a folder with --out.")
-    if (page or picture) and settings["container"] == "stem":
-        raise click.UsageError("--page and --picture need stems in files of their own; choose another --format.")
     if picture:
         from waveunet_cli.listen.plot import require_matplotlib
 
