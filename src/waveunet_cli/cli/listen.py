@@ -73,7 +73,7 @@ def write_pages(found: "Iterable[StemSet]", folder: Path, written: list[Path]) -
 
     Returns whether all of them could be written.
     """
-    from waveunet_cli.listen import write_index, write_page
+    from waveunet_cli.listen import made, write_index, write_page
 
     pages: list[Page] = []
 
@@ -86,6 +86,18 @@ def write_pages(found: "Iterable[StemSet]", folder: Path, written: list[Path]) -
         add(pages[-1].path)
 
     is_done = all_done(page, found)
-    if len(pages) > 1 and folder.is_dir():
-        add(write_index(folder, pages))
+    is_done &= remove_stale_pages(page.path.parent for page in pages)
+    if folder.is_dir() and (len(pages) > 1 or (pages and made(folder / "index.html"))):
+        is_done &= all_done(lambda folder: add(write_index(folder, pages)), [folder])
     return is_done
+
+
+def remove_stale_pages(folders: Iterable[Path]) -> bool:
+    """Remove pages whose stems have changed since, and say which; returns whether all of them could be removed."""
+    from waveunet_cli.listen import remove_misleading
+
+    def remove(folder: Path) -> None:
+        for path in remove_misleading(folder):
+            say(f"{path}: was of other stems, and is removed; waveunet listen writes a new one", err=True)
+
+    return all_done(remove, dict.fromkeys(folders))

@@ -15,7 +15,7 @@ from waveunet_cli.audio import CONTAINERS
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.cli import EXIT_FAILED, loading_torch
 from waveunet_cli.cli.interrupts import INTERRUPTS, interrupts
-from waveunet_cli.cli.listen import all_done, write_pages
+from waveunet_cli.cli.listen import all_done, remove_stale_pages, write_pages
 from waveunet_cli.cli.options import (
     device_option,
     factors,
@@ -322,6 +322,8 @@ def command(
     finally:
         if report is not None and ends:
             write_report(report, ends[-1])
+    if streamed is None and "://" not in out:
+        remove_stale_pages(Path(next(iter(stems.values()))).parent for stems in done)
     shown = not (page or picture) or all_done(lambda out: _show(done, out, page, picture), [Path(out)])
     if streamed is not None and done:
         _stream(done[0], streamed)

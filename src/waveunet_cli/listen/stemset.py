@@ -214,6 +214,8 @@ def _manifests_in(folder: Path) -> list[tuple[Manifest, StemSet]]:
     for path in sorted(folder.glob(MANIFESTS)):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             manifests.append((path, parse_manifest(path.read_text(encoding="utf-8"))))
+    owners = Counter(stem for _, manifest in manifests for stem in manifest.paths.values())
+    manifests = [each for each in manifests if not _is_overwritten(each[1], owners, folder)]
     titles = Counter(Path(manifest.input).stem for _, manifest in manifests)
     found = []
     for path, manifest in sorted(manifests, key=lambda each: Path(each[1].input).stem):
@@ -246,6 +248,14 @@ def _manifests_in(folder: Path) -> list[tuple[Manifest, StemSet]]:
         )
         found.append((manifest, stems))
     return found
+
+
+def _is_overwritten(manifest: Manifest, owners: Mapping[str, int], folder: Path) -> bool:
+    """Whether one of its stems was written again by another: for another song, or with other settings."""
+    shared = {stem: path for stem, path in manifest.paths.items() if owners[path] > 1}
+    with contextlib.suppress(OSError, KeyError):
+        return any(manifest.stems[stem].seen_again(Located(folder / path)) is None for stem, path in shared.items())
+    return False
 
 
 def _tracks_of(file: Path) -> dict[str, int]:
