@@ -15,6 +15,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image  # comes with matplotlib
 
 from audio_files import encode_stream
 from small_models import TINY, network_of
@@ -308,7 +309,10 @@ def test_rates_that_browsers_refuse(tmp_path):
 
 def test_silence_and_no_samples(tmp_path):
     write(tmp_path / "a" / "vocals.wav", np.zeros((100, 1), np.float32))
-    assert write_page(*find_stems(tmp_path / "a", tmp_path)).path.exists()
+    text = write_page(*find_stems(tmp_path / "a", tmp_path)).path.read_text(encoding="utf-8")
+    for picture in re.findall(r'src="data:image/png;base64,(.*?)"', text):
+        pixels = Image.open(BytesIO(base64.b64decode(picture)))
+        assert np.unique(np.asarray(pixels.convert("RGB")).reshape(-1, 3), axis=0).tolist() == [[8, 6, 22]], "dark"
     write(tmp_path / "b" / "vocals.wav", np.zeros((0, 1), np.float32))
     with pytest.raises(AudioReadError, match="holds no samples"):
         write_page(*find_stems(tmp_path / "b", tmp_path))
@@ -377,8 +381,6 @@ def test_a_long_song_is_not_put_into_a_notebook(folder, monkeypatch):
 
 
 def test_a_picture_is_a_png():
-    from PIL import Image  # comes with matplotlib
-
     levels = np.linspace(-80, 0, 30).reshape(5, 6).astype(np.float32)
     picture = Image.open(BytesIO(png(levels, 0)))
     assert picture.size == (6, 5)

@@ -33,7 +33,7 @@ from waveunet_cli.errors import AudioReadError
 from waveunet_cli.events import Note
 from waveunet_cli.files import whole_file
 from waveunet_cli.listen.overview import Peaks, Spectrogram
-from waveunet_cli.listen.picture import png
+from waveunet_cli.listen.picture import png, top_of
 from waveunet_cli.listen.stale import NOTHING, Made, clear, made, marks_of, require_ours
 from waveunet_cli.listen.stemset import StemSet, Tracks, sum_of
 from waveunet_cli.text import plain
@@ -200,7 +200,7 @@ def _song_page(
 ) -> str:
     """The page; `chunks` are in it, and not in the folder `sound`."""
     found = [overview.finish() for overview in overviews]
-    top_db = max(float(decibels.max()) for _, decibels in found)
+    top_db = top_of(decibels for _, decibels in found)
     edges_hz = overviews[0].edges_hz
     rows = []
     names = ["mixture", *stems.stems]
