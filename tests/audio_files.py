@@ -138,6 +138,12 @@ def other_serial(data, serial=77):
     return ogg(pages)
 
 
+def mogg_header(version=10, entries=3):
+    """What stands before the Ogg of a .mogg: its version, where the Ogg begins, and a table to seek by."""
+    table = struct.pack("<III", 16, 20_000, entries) + bytes(8 * entries)
+    return struct.pack("<II", version, 8 + len(table)) + table
+
+
 def opus_header(data, rate=None, gain=None):
     """An Ogg Opus file that states another rate of its source, or a gain in 1/256 dB."""
     pages = ogg_pages(data)

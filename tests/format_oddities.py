@@ -309,6 +309,10 @@ section("The rest").extend(
              judge=8400, rate=88_200, frames=8400, within=4, slow=True),
         Case("DSD in DSDIFF", "hand", lambda folder, x: dsd(folder, x, make.dff, "a.dff"),
              judge=8400, rate=88_200, frames=8400, within=4, slow=True),
+        Case("multitrack Ogg of games, .mogg", "hand", lambda folder, x: saved(
+                folder, "a.mogg", make.mogg_header() + ogg_of(x, "VORBIS", folder)), "libsndfile"),
+        Case("multitrack Ogg of games, encrypted", "hand", lambda folder, x: saved(
+                folder, "a.mogg", make.mogg_header(version=11) + bytes(5000)), error="only its game can play it"),
         Case("MP3 named .wav", "PyAV", named("b.wav", lambda folder, x: encode(folder / "a.mp3", x, "libmp3lame"))),
         Case("ALAC named .mp3", "PyAV", named("b.mp3", lambda folder, x: encode(folder / "a.m4a", x, "alac")),
              exact=True),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 from dataclasses import replace
 
 import av
@@ -11,7 +12,7 @@ import soundfile
 
 from small_models import FOUR, TINY, network_of
 from waveunet_cli.audio import AudioReader, read_blocks
-from waveunet_cli.audio.stems_file import in_slots
+from waveunet_cli.audio.stems_file import in_slots, stems_in
 from waveunet_cli.audio.tags import Cover, Tags, read_tags, write_tags
 from waveunet_cli.errors import AudioReadError, ConfigError
 from waveunet_cli.networks.checkpoint import save_checkpoint
@@ -124,7 +125,6 @@ def test_a_mono_song_has_tracks_of_two_channels(run):
     [
         ("five", (), "a Stems file holds 4 stems, found bass, drums, other, vocals, piano; choose some with --stems"),
         ("two", ("--mix", "vocals=0"), "mix: a file of the format stem holds stems only"),
-        ("two", ("--page",), "--page and --picture need stems in files of their own"),
         ("two", ("--track", "0"), "--track"),
     ],
 )
@@ -160,3 +160,42 @@ def test_a_track_of_many(run, waveunet, here):
 def test_too_many_stems_in_python():
     with pytest.raises(ConfigError, match="a Stems file holds 4 stems"):
         in_slots(("a", "b", "c", "d", "e"))
+
+
+def with_names(path, told):
+    """A copy of a Stems file that tells this in its box."""
+    data, box = path.read_bytes(), path.read_bytes().index(b"stem{") - 4
+    (size,) = struct.unpack_from(">I", data, box)
+    assert box + size == len(data)
+    made = bytearray(data[:box] + struct.pack(">I4s", 8 + len(told), b"stem") + told)
+    for name in (b"moov", b"udta"):
+        at = bytes(made).index(name) - 4
+        struct.pack_into(">I", made, at, struct.unpack_from(">I", made, at)[0] + 8 + len(told) - size)
+    copy = path.with_name("copy.stem.mp4")
+    copy.write_bytes(made)
+    return copy
+
+
+def test_the_stems_that_a_file_names(run, here):
+    (path,) = run("two", "--format", "stem").stems
+    assert stems_in(path) == {"accompaniment": 2, "vocals": 3}
+    told = [{"name": name} for name in ("Drums", " ", "<b>", "Drums", "fifth")]
+    copy = with_names(path, json.dumps({"stems": told}).encode())
+    assert stems_in(copy) == {"Drums 1": 2, "stem 2": 3, "<b>": 4, "Drums 4": 5}
+    for damaged in (b"{}", b"[]", b"{", b"\xff", b'{"stems": 3}', b'{"stems": [{}]}', b"[" * 100_000):
+        assert stems_in(with_names(path, damaged)) == {}
+    assert stems_in(here / "song.wav") == {}
+
+
+def test_damaged_stems_files_are_no_error(run):
+    (path,) = run("two", "--format", "stem").stems
+    good = path.read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        data = bytearray(good)
+        for place in random.integers(len(good) - 3000, len(good), 20):
+            data[place] = random.integers(256)
+        path.write_bytes(data)
+        assert isinstance(stems_in(path), dict)
+        path.write_bytes(good[: random.integers(len(good))])
+        assert isinstance(stems_in(path), dict)

@@ -17,6 +17,7 @@ from small_models import TINY, network_of
 from waveunet_cli.audio import CONTAINERS, OutputFormat, StemWriter, probe, read_blocks
 from waveunet_cli.audio import tags as tags_module
 from waveunet_cli.audio.tags import Cover, Tags, read_tags, write_tags
+from waveunet_cli.audio.wav_chunks import Chunk
 from waveunet_cli.errors import AudioWriteError
 from waveunet_cli.networks.checkpoint import save_checkpoint
 
@@ -148,14 +149,73 @@ def test_studio_chunks_are_carried_from_wav_to_wav(tmp_path):
     assert write_tags(flac, "flac", tags) == ["the bext chunk", "the cue chunk", "the smpl chunk"]
 
 
-def test_a_part_of_a_song_keeps_its_place_in_the_recording(tmp_path):
+def cues(*marks):
+    """Marks of (name, frame)."""
+    points = [struct.pack("<II4sIII", name, frame, b"data", 0, 0, frame) for name, frame in marks]
+    return struct.pack("<I", len(points)) + b"".join(points)
+
+
+def labels(*names):
+    parts = [chunk(b"labl", struct.pack("<I", name) + text) for name, text in names]
+    parts += [chunk(b"ltxt", struct.pack("<II4sHHHH", name, 10, b"rgn ", 0, 0, 0, 0)) for name, _ in names]
+    return b"adtl" + b"".join(parts)
+
+
+def loops(*parts):
+    """Loops of (name, first frame, last frame), with 2 bytes of a sampler's own behind."""
+    head = struct.pack("<9I", 1, 2, 22_675, 60, 0, 0, 0, len(parts), 2)
+    return head + b"".join(struct.pack("<6I", name, 0, first, last, 0, 7) for name, first, last in parts) + b"me"
+
+
+@pytest.mark.parametrize("start", [0, 100, 1500])
+def test_marks_and_loops_move_with_a_part(tmp_path, start):
+    """Of a song with these, a stem of RATE frames from `start` on has those in it, so much earlier."""
+    marks = [(1, 0), (2, 100), (3, 1499), (4, 1500), (5, RATE + 100), (6, 3 * RATE)]
+    places = [(1, 0, 50), (2, 90, 110), (3, 2000, 3000), (4, RATE, RATE + 99), (5, RATE, 2 * RATE)]
+    names = [(name, f"mark {name}".encode().ljust(7, b"\0")) for name, _ in marks]
+    song = (
+        (b"LIST", labels(*names)), (b"cue ", cues(*marks)), (b"smpl", loops(*places)), (b"bext", BEXT),
+    )  # fmt: skip
+    stem = sound(tmp_path / "stem.wav", "WAV")
+    assert write_tags(stem, "wav", Tags(chunks=tuple(Chunk(*each) for each in song), start_frames=start)) == []
+    found = dict(read_tags(stem).chunks)
+    left = [(name, frame - start) for name, frame in marks if 0 <= frame - start <= RATE]
+    assert found[b"cue "] == cues(*left)
+    assert found[b"LIST"] == labels(*(names[name - 1] for name, _ in left))
+    inside = [(n, a - start, b - start) for n, a, b in places if start <= a and b - start <= RATE]
+    assert found[b"smpl"] == loops(*inside)
+    assert struct.unpack_from("<Q", found[b"bext"], 338)[0] == 48_000 * 3600 + start
+
+
+def test_a_part_without_marks_has_no_chunk_of_marks(tmp_path):
     tags = read_tags(studio_file(tmp_path / "song.wav"))
     stem = sound(tmp_path / "stem.wav", "WAV")
-    lost = write_tags(stem, "wav", replace(tags, start_frames=100))
-    assert lost == ["the cue chunk of a part", "the smpl chunk of a part"]
-    ((name, content),) = read_tags(stem).chunks
-    assert name == b"bext"
-    assert struct.unpack_from("<Q", content, 338)[0] == 48_000 * 3600 + 100
+    assert write_tags(stem, "wav", replace(tags, start_frames=501)) == []
+    assert [name for name, _ in read_tags(stem).chunks] == [b"bext", b"smpl"]
+
+
+def test_damaged_studio_chunks_of_a_part(tmp_path):
+    chunks = [
+        (b"bext", b"x"),
+        (b"cue ", CUE[:20]),
+        (b"cue ", b""),
+        (b"LIST", LABELS[:9]),
+        (b"smpl", loops((1, 2, 3))[:50]),
+    ]
+    stem = sound(tmp_path / "stem.wav", "WAV")
+    tags = Tags(chunks=tuple(Chunk(*each) for each in chunks), start_frames=1)
+    assert write_tags(stem, "wav", tags) == []
+    assert read_tags(stem).texts == {}
+    assert [name for name, _ in riff_chunks(stem)][2:] == [b"bext", b"smpl", b"LIST", b"id3 "]
+
+
+def test_the_command_moves_marks(run, here):
+    studio_file(here / "song.wav")
+    ran = run("song.wav", "--start", "0.05", "--end", "0.5")
+    assert (ran.code, ran.err) == (0, "")
+    found = dict(read_tags(ran.stems[0]).chunks)
+    assert found[b"cue "] == cues((1, 100))
+    assert dict(read_tags(run("song.wav").stems[0]).chunks) == dict(STUDIO)
 
 
 def test_tags_of_songs_that_others_wrote(tmp_path):

@@ -69,7 +69,8 @@ def test_parts_from_the_start_and_to_the_end(run, here):
     for options, name, part in (
         (("--end", "0:01.5"), "song (0 s to 1.5 s)", slice(0, 12_000)),
         (("--start", "1.25"), "song (1.25 s to the end)", slice(10_000, None)),
-        (("--start", "1", "--end", "0:00:09"), "song (1 s to 9 s)", slice(8_000, None)),
+        (("--start", "1", "--end", "0:00:09"), "song (1 s to the end)", slice(8_000, None)),
+        (("--end", "3.5"), "song", slice(0, None)),
     ):
         ran = run("song.wav", "--page", *options)
         assert ran.code == 0, ran.err
@@ -226,10 +227,29 @@ def test_standard_input_as_a_song_of_a_folder(here, within):
     assert soundfile.info("separated/tiny/stdin/vocals.wav").frames == 5000
     code, out, err = within(b"no song", "-")
     assert (code, out) == (1, b"")
-    assert err.startswith("Error: ")
+    assert err.startswith("Error: standard input: no audio that libsndfile or ffmpeg can read")
     assert within(data, "-", "--beside")[0] == 2
     code, out, err = within(data, "-", "--two-stems", "vocals", "--stdout", "no_vocals", "--start", "0.25")
     assert soundfile.info(io.BytesIO(out)).frames == 2000
+
+
+def test_errors_and_notes_call_it_standard_input(here, within):
+    """And not by the copy that is made of it."""
+    data = write(here / "song.wav").read_bytes()
+    ogg = io.BytesIO()
+    soundfile.write(ogg, noise(30_000), RATE, format="OGG", subtype="VORBIS")
+    for sent, options, words in (
+        (data[:-100], (), "standard input: truncated: its header says"),
+        (data, ("--start", "60"), "standard input: is 0.500 s long, the part begins at 60 s"),
+        (data, ("--track", "3"), "standard input: holds one audio track, not 3"),
+        (data, ("--format", "mp3", "--subtype", "VORBIS"), "mp3 cannot hold the subtype VORBIS"),
+        (ogg.getvalue()[:-200], ("--end", "9"), "standard input: lacks the mark of its end"),
+        (data, ("--overwrite", "never", "-v"), "standard input: "),
+    ):
+        _, _, err = within(sent, "-", *options)
+        assert words in err
+        assert "/waveunet-" not in err
+        assert "-: " not in err
 
 
 # --- beside

@@ -11,10 +11,13 @@ from importlib import resources
 from io import BytesIO
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image  # comes with matplotlib
 
+from audio_files import encode_stream
 from small_models import TINY, network_of
 from waveunet_cli.errors import AudioReadError, AudioWriteError
 from waveunet_cli.listen import find_stems, inline_page, write_page
@@ -139,6 +142,38 @@ def test_pages_of_separated_songs(separated, waveunet):
     index = (separated / "index.html").read_text(encoding="utf-8")
     links = re.findall(r'<li><a href="(.*?)">(.*?)</a>', index)
     assert links == [("tiny/one/listen.html", "one"), ("tiny/two/listen.html", "two")]
+
+
+def test_pages_of_files_that_hold_all_stems(separated, waveunet):
+    song = write(Path("songs/one.wav"), noise(1, 44_100), rate_hz=44_100)
+    options = ("-n", "tiny.safetensors", "-q", "--format", "stem", "--subtype", "ALAC_16", "-o", "dj", "--page")
+    ran = waveunet("separate", song, *options)
+    folder = Path("dj/tiny/one")
+    assert (ran.code, ran.stems[-1]) == (0, folder / "listen.html"), ran.err
+    copy = Path("bought.stem.mp4")
+    copy.write_bytes((folder / "one.stem.mp4").read_bytes())
+    assert waveunet("listen", copy).stems == [Path("listen bought.html")]
+    assert waveunet("listen", folder / "one.stem.mp4").stems == [folder / "listen.html"]
+    for page in (folder / "listen.html", Path("listen bought.html")):
+        stems = [np.concatenate(track) for track in zip(*(
+            [samples for samples, _ in chunk[:2]] for chunk in chunks(page.with_suffix(""))
+        ), strict=True)]  # fmt: skip
+        assert np.abs(sum(stems) - noise(1, 44_100)).max() < 1e-3
+        text = page.read_text(encoding="utf-8")
+        assert re.findall("<h2>(.*)</h2>", text) == ["mixture", "accompaniment", "vocals"]
+    assert "bought.stem.mp4" in text
+
+
+def test_the_mixture_is_the_track_that_was_separated(separated, waveunet):
+    with av.open("songs/film.mov", "w") as film:
+        streams = [film.add_stream("pcm_s16le", rate=RATE, layout="stereo") for _ in range(2)]
+        for seed, stream in enumerate(streams):
+            encode_stream(film, stream, noise(seed), RATE)
+    ran = waveunet("separate", "songs/film.mov", "-n", "tiny.safetensors", "-q", "--track", "2", "-o", "out")
+    assert ran.code == 0, ran.err
+    with Tracks(find_stems(Path("out"), Path())[0]) as tracks:
+        ((_, mixture),) = tracks.blocks(RATE)
+    assert np.abs(mixture - noise(1)).max() < 1e-4
 
 
 @pytest.mark.thorough
@@ -274,7 +309,10 @@ def test_rates_that_browsers_refuse(tmp_path):
 
 def test_silence_and_no_samples(tmp_path):
     write(tmp_path / "a" / "vocals.wav", np.zeros((100, 1), np.float32))
-    assert write_page(*find_stems(tmp_path / "a", tmp_path)).path.exists()
+    text = write_page(*find_stems(tmp_path / "a", tmp_path)).path.read_text(encoding="utf-8")
+    for picture in re.findall(r'src="data:image/png;base64,(.*?)"', text):
+        pixels = Image.open(BytesIO(base64.b64decode(picture)))
+        assert np.unique(np.asarray(pixels.convert("RGB")).reshape(-1, 3), axis=0).tolist() == [[8, 6, 22]], "dark"
     write(tmp_path / "b" / "vocals.wav", np.zeros((0, 1), np.float32))
     with pytest.raises(AudioReadError, match="holds no samples"):
         write_page(*find_stems(tmp_path / "b", tmp_path))
@@ -343,8 +381,6 @@ def test_a_long_song_is_not_put_into_a_notebook(folder, monkeypatch):
 
 
 def test_a_picture_is_a_png():
-    from PIL import Image  # comes with matplotlib
-
     levels = np.linspace(-80, 0, 30).reshape(5, 6).astype(np.float32)
     picture = Image.open(BytesIO(png(levels, 0)))
     assert picture.size == (6, 5)

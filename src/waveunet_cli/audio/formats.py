@@ -16,7 +16,7 @@ from waveunet_cli.errors import ConfigError
 
 AUDIO_EXTENSIONS = frozenset(
     {".wav", ".wave", ".bwf", ".rf64", ".w64", ".aiff", ".aif", ".aifc", ".caf", ".au", ".snd", ".voc"}
-    | {".flac", ".fla", ".ogg", ".oga", ".ogx", ".opus", ".spx", ".mp3", ".mp2", ".mp1", ".mpa", ".mpga"}
+    | {".flac", ".fla", ".ogg", ".oga", ".ogx", ".mogg", ".opus", ".spx", ".mp3", ".mp2", ".mp1", ".mpa", ".mpga"}
     | {".m4a", ".m4b", ".m4p", ".m4r", ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".aac", ".adts", ".loas"}
     | {".wma", ".asf", ".wmv", ".webm", ".weba", ".mka", ".mkv", ".avi", ".flv", ".f4v", ".ogv", ".ts", ".m2ts"}
     | {".mts", ".mpg", ".mpeg", ".vob", ".ac3", ".eac3", ".ec3", ".dts", ".dtshd", ".thd", ".mlp", ".amr", ".awb"}

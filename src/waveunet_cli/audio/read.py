@@ -27,6 +27,7 @@ from waveunet_cli.audio import links
 from waveunet_cli.audio.formats import AudioInfo
 from waveunet_cli.audio.headers import Header, flac_mask, read_header
 from waveunet_cli.audio.libav import LibavSource
+from waveunet_cli.audio.mogg import MoggSource, mogg_start
 from waveunet_cli.audio.sndfile import NotReadError, SndfileSource
 from waveunet_cli.audio.span import Span
 from waveunet_cli.bounds import SampleRateHz, SongChannels
@@ -65,7 +66,8 @@ class AudioReader:
     """Reads one file once, block by block; a context manager.
 
     on_event takes what a user may want to know of a file that is read all the same. track: which of the file's audio
-    tracks is read, the first being 1; None: the first, with a Note if there are several. Raises AudioReadError.
+    tracks is read, the first being 1; None: the first, with a Note if there are several. In a .mogg each channel is a
+    track; None: all. Raises AudioReadError.
     """
 
     def __init__(
@@ -156,13 +158,17 @@ def frames_of(path: Path) -> int | None:
 
 @dataclass(frozen=True)
 class _Part:
-    """A stream of a file: where it lies, who is to decode it, and whether it lacks the mark of its end."""
+    """A stream of a file: where it lies, who is to decode it, and whether it lacks the mark of its end.
+
+    is_mogg: whether its channels are instruments
+    """
 
     start: int = 0
     end: int | None = None
     by_libsndfile: bool = True
     header: Header = field(default_factory=Header)
     has_no_end: bool = False
+    is_mogg: bool = False
 
 
 class _Links:
@@ -190,6 +196,8 @@ class _Links:
             raise
 
     def _decoder(self, part: _Part) -> _Source:
+        if part.is_mogg:
+            return MoggSource(self._span, self._on_event, self._track)
         why = "it is for FFmpeg"
         if part.by_libsndfile:
             try:
@@ -241,6 +249,8 @@ def _parts(path: Path) -> list[_Part]:
     """The streams of a file, by its content."""
     file_bytes = _check_file(path)
     with path.open("rb") as file:
+        if (start := mogg_start(path, file)) is not None:
+            return [_Part(start, has_no_end=not links.ogg_has_end(file), is_mogg=True)]
         start = links.content_start(file)
         file.seek(start)
         head = file.read(16)

@@ -29,9 +29,12 @@ class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
 
 
 class SndfileSource:
-    """A span decoded by libsndfile. Raises NotReadError when it is opened, then AudioReadError."""
+    """A span decoded by libsndfile. Raises NotReadError when it is opened, then AudioReadError.
 
-    def __init__(self, span: Span, channel_mask: int) -> None:
+    channel_mask: what its header says that the channels are; has_speakers: whether they are loudspeakers' at all
+    """
+
+    def __init__(self, span: Span, channel_mask: int, has_speakers: bool = True) -> None:
         self._span = span
         self._position_frames = 0
         try:
@@ -41,9 +44,9 @@ class SndfileSource:
             raise NotReadError(_reason(error)) from error
         self._frames: int | None = None if self._sound.frames >= _UNCOUNTED_FRAMES else self._sound.frames
         channels, kind, subtype = self._sound.channels, self._sound.format, self._sound.subtype
-        self._order = from_vorbis(channels) if subtype == "VORBIS" else list(range(channels))
-        if subtype == "VORBIS":
-            channel_mask = vorbis_mask(channels)
+        self._order = list(range(channels))
+        if subtype == "VORBIS" and has_speakers:
+            self._order, channel_mask = from_vorbis(channels), vorbis_mask(channels)
         elif kind == "FLAC":
             channel_mask = channel_mask or flac_mask_of(channels)
         self.info = AudioInfo(

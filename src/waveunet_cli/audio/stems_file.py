@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 SLOTS = 4
 MASTER = "master"
+_EMPTY = "empty "  # begins the name of a slot without a stem
+_MAX_NAMES_BYTES = 1 << 20
 _ORDER = ("drums", "bass", "other", "accompaniment", "vocals")
 _COLOURS = ("#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 _DSP = {  # what a player may do to the sum of the stems: nothing
@@ -73,7 +75,7 @@ class StemsFileWriter:
         self._rate_hz = info.sample_rate_hz
         mark = f".waveunet-{tag}-{uuid.uuid4().hex[:12]}"
         self._joined = path.with_name(f"{mark}.part")
-        names = [MASTER, *self._stems, *(f"empty {number}" for number in range(len(stems) + 1, SLOTS + 1))]
+        names = [MASTER, *self._stems, *(f"{_EMPTY}{number}" for number in range(len(stems) + 1, SLOTS + 1))]
         self._parts = {name: path.with_name(f"{mark}{number}.part") for number, name in enumerate(names)}
         inner = replace(output, container="m4a")
         self._tracks = StemWriter(self._parts, info.sample_rate_hz, 2, inner, clip, expected_frames, tag)
@@ -153,9 +155,13 @@ class StemsFileWriter:
         told = json.dumps({"mastering_dsp": _DSP, "version": 1, "stems": stems}).encode()
         box = struct.pack(">I4s", 8 + len(told), b"stem") + told
         with self._joined.open("r+b") as file:
-            moov, end = _box(file, b"moov", 0, self._joined.stat().st_size)
+            movie = _box(file, b"moov", 0, self._joined.stat().st_size)
+            assert movie is not None
+            moov, end = movie
             assert end == self._joined.stat().st_size
-            udta, udta_end = _box(file, b"udta", moov + 8, end)
+            data = _box(file, b"udta", moov + 8, end)
+            assert data is not None
+            udta, udta_end = data
             file.seek(udta_end)
             rest = file.read()
             file.seek(udta_end)
@@ -165,13 +171,40 @@ class StemsFileWriter:
                 file.write(struct.pack(">I", size + len(box)))
 
 
-def _box(file: BinaryIO, name: bytes, at: int, end: int) -> tuple[int, int]:
-    """Where a box begins and ends, of those from `at` on."""
-    while at < end:
+def stems_in(path: Path) -> dict[str, int]:
+    """The stems that a Stems file names, each with the number of its audio track; none for any other file.
+
+    Slots that are empty in our own files are left out. May raise OSError.
+    """
+    with path.open("rb") as file:
+        at, end = -8, file.seek(0, 2)
+        for name in (b"moov", b"udta", b"stem"):
+            found = _box(file, name, at + 8, end)
+            if found is None:
+                return {}
+            at, end = found
+        if end - at > _MAX_NAMES_BYTES:
+            return {}
+        file.seek(at + 8)
+        text = file.read(end - at - 8)
+    try:
+        named = [str(stem["name"]) for stem in json.loads(text)["stems"]]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return {}
+    names = [name.strip() or f"stem {number}" for number, name in enumerate(named[:SLOTS], 1)]
+    different = [name if names.count(name) == 1 else f"{name} {number}" for number, name in enumerate(names, 1)]
+    return {name: number for number, name in enumerate(different, 2) if not name.startswith(_EMPTY)}
+
+
+def _box(file: BinaryIO, name: bytes, at: int, end: int) -> tuple[int, int] | None:
+    """Where a box begins and ends, of those from `at` up to `end`; None if there is none."""
+    while at + 8 <= end:
         file.seek(at)
         size, found, long_size = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
-        size = long_size if size == 1 else size
+        size = long_size if size == 1 else size or end - at
+        if size < 8 or at + size > end:
+            return None
         if found == name:
             return at, at + size
         at += size
-    raise AssertionError(f"no box {name!r}")
+    return None

@@ -2,24 +2,20 @@
 
 `read_tags` takes them from any file that mutagen knows. `write_tags` puts them into a finished stem, by the means of
 its format. WAV files get both an ID3 chunk and LIST INFO, since programs read the one or the other. They also get the
-chunks of the song that are about its samples: bext (the place in a recording), cue (marks) with their names, and smpl
-(loops).
+chunks of the song that are about its samples.
 """
 
 import base64
-import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
+from waveunet_cli.audio import wav_chunks
 from waveunet_cli.text import plain
 
-STUDIO_CHUNKS = (b"bext", b"cue ", b"smpl")
-MAX_CHUNK_BYTES = 1 << 24
 MAX_FLAC_COVER_BYTES = (1 << 24) - (1 << 10)  # a block of FLAC counts in 24 bits, and holds a few words besides
-_RIFF_LIMIT = (1 << 32) - (1 << 16)
 
 
 class _Names(NamedTuple):
@@ -58,17 +54,18 @@ class Cover:
 class Tags:
     """What a file says of itself.
 
-    texts: field (a key of _FIELDS) → value; chunks: of a WAV file, (name, content) of what is about its samples
-    comment: is written, and not read; start_frames: which frame of the song the file begins with
+    texts: field (a key of _FIELDS) → value; chunks: of a WAV file, those that are about its samples
+    comment: is written, and not read
+    start_frames: of a part, which frame of the song it begins with; None: the file is the whole song
     """
 
     texts: Mapping[str, str] = field(default_factory=dict)
     cover: Cover | None = None
-    chunks: tuple[tuple[bytes, bytes], ...] = ()
+    chunks: tuple[wav_chunks.Chunk, ...] = ()
     comment: str = ""
-    start_frames: int = 0
+    start_frames: int | None = None
 
-    def of_stem(self, stem: str, song: str, comment: str, start_frames: int = 0) -> "Tags":
+    def of_stem(self, stem: str, song: str, comment: str, start_frames: int | None = None) -> "Tags":
         """The tags of a stem of this song, or of its part; `song` is its title if it does not say one."""
         texts = {**self.texts, "title": plain(f"{self.texts.get('title', song)} ({stem})")}
         return replace(self, texts=texts, comment=plain(comment), start_frames=start_frames)
@@ -80,7 +77,7 @@ def read_tags(path: Path) -> Tags:
     from mutagen.id3 import ID3
     from mutagen.mp4 import MP4Tags
 
-    chunks = tuple(_studio_chunks(path))
+    chunks = wav_chunks.studio_chunks(path)
     try:
         found = mutagen.File(path)
         tags = None if found is None else found.tags
@@ -103,8 +100,8 @@ def read_tags(path: Path) -> Tags:
         if "key" not in texts and tags.get("key"):
             texts["key"] = str(tags["key"][0])
         cover = _vorbis_cover(found, tags)
-    for name, text in _info_texts(path).items():
-        texts.setdefault(name, text)
+    info = wav_chunks.info_texts(path)
+    texts = {name: info[names.info] for name, names in _FIELDS.items() if names.info in info} | texts
     return Tags({name: text for name, text in texts.items() if text}, cover, chunks)
 
 
@@ -178,32 +175,15 @@ def _write_mp4(path: Path, tags: Tags, lost: list[str]) -> None:
 
 
 def _write_wav(path: Path, tags: Tags, lost: list[str]) -> None:
-    """Append chunks: mutagen would not do it to RF64."""
     id3 = BytesIO()
     _id3(tags).save(id3)
     texts = [(names.info, tags.texts[name]) for name, names in _FIELDS.items() if names.info and name in tags.texts]
-    info = b"".join(_chunk(code.encode(), text.encode() + b"\0") for code, text in [*texts, ("ICMT", tags.comment)])
-    chunks = [(name, _moved(content, tags.start_frames)) for name, content in tags.chunks if name == b"bext"]
-    if tags.start_frames:
-        lost += [
-            f"the {name.decode().strip()} chunk of a part" for name, _ in tags.chunks if name in (b"cue ", b"smpl")
-        ]
-    else:
-        chunks = list(tags.chunks)
-    added = b"".join(_chunk(*each) for each in [*chunks, (b"LIST", b"INFO" + info), (b"id3 ", id3.getvalue())])
-    with path.open("r+b") as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        kind = file.read(4)
-        if kind != b"RF64" and size + len(added) > _RIFF_LIMIT:
-            lost.append("all tags, since the file would pass 4 GiB")
-            return
-        file.seek(size)
-        file.write(bytes(size % 2) + added)
-        riff_bytes = size + size % 2 + len(added) - 8
-        at, form = (20, "<Q") if kind == b"RF64" else (4, "<I")  # RF64 has its sizes in ds64, its first chunk
-        file.seek(at)
-        file.write(struct.pack(form, riff_bytes))
+    studio: Sequence[wav_chunks.Chunk] = tags.chunks
+    if tags.start_frames is not None:
+        studio = wav_chunks.of_part(studio, tags.start_frames, wav_chunks.frames_of(path))
+    info = wav_chunks.info_chunk([*texts, ("ICMT", tags.comment)])
+    if not wav_chunks.append(path, [*studio, info, wav_chunks.Chunk(b"id3 ", id3.getvalue())]):
+        lost.append("all tags, since the file would pass 4 GiB")
 
 
 _WRITERS: Mapping[str, Callable[[Path, Tags, list[str]], None]] = {
@@ -262,71 +242,3 @@ def _vorbis_cover(file: Any, tags: Any) -> Cover | None:
         return None
     front = next((each for each in pictures if each.type == 3), pictures[0] if pictures else None)
     return None if front is None else Cover(front.data, front.mime)
-
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack("<4sI", name, len(content)) + content + bytes(len(content) % 2)
-
-
-def _wav_chunks(path: Path) -> Iterator[tuple[bytes, int, BinaryIO]]:
-    """The chunks of a WAV file: name, size, and the file at the first byte of the content."""
-    with path.open("rb") as file:
-        head = file.read(12)
-        if head[:4] not in (b"RIFF", b"RF64", b"BW64") or head[8:] != b"WAVE":
-            return
-        long_data_bytes = 0
-        while len(chunk := file.read(8)) == 8:
-            name, size = struct.unpack("<4sI", chunk)
-            at = file.tell()
-            if name == b"ds64" and size >= 16:
-                long_data_bytes = struct.unpack("<8xQ", file.read(16))[0]
-                file.seek(at)
-            if name == b"data" and size == 0xFFFF_FFFF:
-                size = long_data_bytes
-            yield name, size, file
-            file.seek(at + size + size % 2)
-
-
-def _studio_chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
-    for name, size, file in _wav_chunks(path):
-        if name in STUDIO_CHUNKS and size <= MAX_CHUNK_BYTES:
-            yield name, file.read(size)
-        elif name == b"LIST" and 4 <= size <= MAX_CHUNK_BYTES and (content := file.read(size))[:4] == b"adtl":
-            yield name, content  # the names of marks
-
-
-def _info_texts(path: Path) -> dict[str, str]:
-    """Of a WAV file's LIST INFO."""
-    texts: dict[str, str] = {}
-    codes = {names.info: name for name, names in _FIELDS.items() if names.info}
-    for name, size, file in _wav_chunks(path):
-        if name != b"LIST" or size > MAX_CHUNK_BYTES or (content := file.read(size))[:4] != b"INFO":
-            continue
-        at = 4
-        while at + 8 <= len(content):
-            code, length = struct.unpack_from("<4sI", content, at)
-            raw = content[at + 8 : at + 8 + length].rstrip(b"\0")
-            text = raw.decode("utf-8") if _is_utf8(raw) else raw.decode("cp1252", "replace")
-            texts[codes.get(code.decode("latin-1"), "")] = text.strip()
-            at += 8 + length + length % 2
-    texts.pop("", None)
-    return texts
-
-
-def _is_utf8(raw: bytes) -> bool:
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-_TIME_REFERENCE = 338  # where bext counts the samples since midnight before the first of the file
-
-
-def _moved(bext: bytes, frames: int) -> bytes:
-    """A bext chunk of what begins so many frames later."""
-    if len(bext) < _TIME_REFERENCE + 8:
-        return bext
-    (reference,) = struct.unpack_from("<Q", bext, _TIME_REFERENCE)
-    return bext[:_TIME_REFERENCE] + struct.pack("<Q", reference + frames) + bext[_TIME_REFERENCE + 8 :]

@@ -36,8 +36,9 @@ out_option = click.option(
 def command(places: Sequence[Path], out: Path, show: bool) -> None:
     """Write a page on which a separated song is heard: all stems in time, each alone, or the song without it.
 
-    A SONG is an audio file that was separated. A FOLDER is one that waveunet separate wrote to, or any folder with
-    stems of the same length. If it holds several songs it gets a page index.html with links to theirs.
+    A SONG is an audio file that was separated, or a .stem.mp4, which holds its stems. A FOLDER is one that waveunet
+    separate wrote to, or any folder with stems of the same length. If it holds several songs it gets a page index.html
+    with links to theirs.
 
     The page listen.html lies beside the stems, together with a folder listen that holds the sound. It needs no network
     and no program but a browser. The command prints the path of each page. Exit codes: 0, every page is written; 1,
@@ -72,7 +73,7 @@ def write_pages(found: "Iterable[StemSet]", folder: Path, written: list[Path]) -
 
     Returns whether all of them could be written.
     """
-    from waveunet_cli.listen import write_index, write_page
+    from waveunet_cli.listen import made, write_index, write_page
 
     pages: list[Page] = []
 
@@ -85,6 +86,18 @@ def write_pages(found: "Iterable[StemSet]", folder: Path, written: list[Path]) -
         add(pages[-1].path)
 
     is_done = all_done(page, found)
-    if len(pages) > 1 and folder.is_dir():
-        add(write_index(folder, pages))
+    is_done &= remove_stale_pages(page.path.parent for page in pages)
+    if folder.is_dir() and (len(pages) > 1 or (pages and made(folder / "index.html"))):
+        is_done &= all_done(lambda folder: add(write_index(folder, pages)), [folder])
     return is_done
+
+
+def remove_stale_pages(folders: Iterable[Path]) -> bool:
+    """Remove pages whose stems have changed since, and say which; returns whether all of them could be removed."""
+    from waveunet_cli.listen import remove_misleading
+
+    def remove(folder: Path) -> None:
+        for path in remove_misleading(folder):
+            say(f"{path}: was of other stems, and is removed; waveunet listen writes a new one", err=True)
+
+    return all_done(remove, dict.fromkeys(folders))

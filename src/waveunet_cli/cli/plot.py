@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 def command(places: Sequence[Path], out: Path, kind: str) -> None:
     """Draw the mixture and the stems of a separated song as spectrograms on one page.
 
-    A SONG is an audio file that was separated. A FOLDER is one that waveunet separate wrote to, or any folder with
-    stems of the same length. The axes are in seconds and Hz, and a colour means the same level in all of them.
+    A SONG is an audio file that was separated, or a .stem.mp4, which holds its stems. A FOLDER is one that waveunet
+    separate wrote to, or any folder with stems of the same length. The axes are in seconds and Hz, and a colour means
+    the same level in all of them.
 
     The picture spectrograms.png lies beside the stems. The command prints the path of each picture. Exit codes: 0,
     every picture is drawn; 1, some could not be drawn; 2, the command or an option is wrong.

@@ -15,7 +15,7 @@ from waveunet_cli.audio import CONTAINERS
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.cli import EXIT_FAILED, loading_torch
 from waveunet_cli.cli.interrupts import INTERRUPTS, interrupts
-from waveunet_cli.cli.listen import all_done, write_pages
+from waveunet_cli.cli.listen import all_done, remove_stale_pages, write_pages
 from waveunet_cli.cli.options import (
     device_option,
     factors,
@@ -143,7 +143,8 @@ DEFAULT_JOBS = 2
     "audio_track",
     type=click.IntRange(1),
     metavar="N",
-    help="Separate this audio track of a file that holds several, such as .stem.mp4.  [default: the first]",
+    help="Separate this audio track of a file that holds several, such as .stem.mp4, or this channel of a .mogg."
+    "  [default: the first track, all channels]",
 )
 @click.option("--stereo", is_flag=True, help="Write two channels for mono songs, too.")
 @click.option(
@@ -271,8 +272,6 @@ def command(
         require_replaceable(report)
     if (page or picture) and "://" in out:
         raise click.UsageError("--page and --picture need the stems on this machine; name a folder with --out.")
-    if (page or picture) and settings["container"] == "stem":
-        raise click.UsageError("--page and --picture need stems in files of their own; choose another --format.")
     if picture:
         from waveunet_cli.listen.plot import require_matplotlib
 
@@ -323,6 +322,8 @@ def command(
     finally:
         if report is not None and ends:
             write_report(report, ends[-1])
+    if streamed is None and "://" not in out:
+        remove_stale_pages(Path(next(iter(stems.values()))).parent for stems in done)
     shown = not (page or picture) or all_done(lambda out: _show(done, out, page, picture), [Path(out)])
     if streamed is not None and done:
         _stream(done[0], streamed)

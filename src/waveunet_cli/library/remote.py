@@ -22,8 +22,8 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from waveunet_cli.errors import AudioError, AudioReadError, AudioWriteError, ConfigError, DeviceError
-from waveunet_cli.library.storage import Glance, Listing, Located
+from waveunet_cli.errors import AudioReadError, AudioWriteError, ConfigError
+from waveunet_cli.library.storage import Glance, Listing, Located, renamed
 from waveunet_cli.text import one_line
 
 PACKAGES = {
@@ -142,7 +142,7 @@ class Remote:
                 raise AudioReadError(f"{name}: no such file; check the address") from error
             except Exception as error:  # each file system of fsspec has errors of its own
                 raise AudioReadError(f"{name}: the transfer failed ({one_line(error)}); try again") from error
-            with _renamed({str(local): name}):
+            with renamed({str(local): name}):
                 yield local
 
     @contextmanager
@@ -156,7 +156,7 @@ class Remote:
         """Raises AudioWriteError if a stem cannot be stored; errors about the copies name the stems instead."""
         with tempfile.TemporaryDirectory(prefix="waveunet-") as folder:
             local = {stem: Path(folder, f"{index}{path.suffix}") for index, (stem, path) in enumerate(paths.items())}
-            with _renamed({str(local[stem]): self.name(path) for stem, path in paths.items()}):
+            with renamed({str(local[stem]): self.name(path) for stem, path in paths.items()}):
                 yield local
             path = lock
             try:
@@ -180,15 +180,3 @@ class Remote:
             self.fs.rm_file(self._at(part))
         else:
             self.fs.mv(self._at(part), self._at(path))
-
-
-@contextmanager
-def _renamed(names: Mapping[str, str]) -> Iterator[None]:
-    """Let errors speak of what the user knows instead of temporary files."""
-    try:
-        yield
-    except (AudioError, DeviceError, ConfigError) as error:
-        said = str(error)
-        for local, name in names.items():
-            said = said.replace(local, name)
-        raise type(error)(said) from error

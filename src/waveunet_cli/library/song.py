@@ -4,8 +4,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from waveunet_cli import __version__
-from waveunet_cli.audio import AudioInfo, AudioReader, StemWriter
+from waveunet_cli.audio import AudioInfo, AudioReader, StemWriter, probe
 from waveunet_cli.audio.read import reading_explained
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.audio.stems_file import StemsFileWriter
@@ -22,7 +23,7 @@ from waveunet_cli.errors import AudioReadError, AudioWriteError, DeviceError, Wa
 from waveunet_cli.events import Event, GeneralNote, Note, OnEvent, Progress
 from waveunet_cli.files import existing
 from waveunet_cli.library.manifest import Overwrite
-from waveunet_cli.library.storage import BusyError, FileMark, Glance, Located
+from waveunet_cli.library.storage import BusyError, Disk, FileMark, Glance, Located
 from waveunet_cli.library.target import Part, Target
 from waveunet_cli.text import one_line
 
@@ -56,6 +57,19 @@ class Song:
             return self.file.glance()
         except OSError:
             return None
+
+    @cached_property
+    def _info(self) -> AudioInfo | None:
+        """What the header of a file on this machine tells; None if there is none."""
+        try:
+            return probe(Path(self.file.path)) if isinstance(self.file.storage, Disk) else None
+        except AudioReadError:  # which is said when it is separated
+            return None
+
+    def ends_before(self, seconds: float) -> bool:
+        """Whether it is known to be shorter."""
+        info = self._info
+        return info is not None and info.frames is not None and info.frames < round(seconds * info.sample_rate_hz)
 
     def bytes(self) -> int:
         """Its size, 0 if that cannot be known."""
@@ -149,7 +163,7 @@ def _separate_song(
     )
     request = target.request(separator)
 
-    def tags_of(path: Path, start_frames: int) -> dict[str, Tags]:
+    def tags_of(path: Path, start_frames: int | None) -> dict[str, Tags]:
         if not target.tags:
             return {}
         comment = f"separated by waveunet {__version__} with {separator.model.name} ({separator.model.sha256[:12]})"
@@ -165,7 +179,13 @@ def _separate_song(
     if is_done() and not outputs.was_abandoned:
         return replace(done, skipped=True)
     before = song.glance()
-    with song.file.storage.as_file(song.file.path) as path, AudioReader(path, on_event, target.audio_track) as reader:
+    with ExitStack() as stack:
+        path = stack.enter_context(song.file.storage.as_file(song.file.path))
+
+        def noted(note: Note) -> None:
+            on_event(Note(note.text.replace(str(path), song.name)))  # the path may be that of a copy
+
+        reader = stack.enter_context(AudioReader(path, noted, target.audio_track))
         info = reader.info
         channels = separator.channels(info.channels)
         part = target.part(info)
@@ -187,7 +207,7 @@ def _separate_song(
                     replace(info, channels=channels),
                     part.frames,
                     outputs.key,
-                    tags_of(path, part.start),
+                    tags_of(path, part.start if target.is_part else None),
                 ) as writer,
             ):
                 sha256, frames = _pump(separator, song, reader, part, target.mixed, writer, on_event)

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol, Self
 from filelock import Timeout
 
 from waveunet_cli.audio.read import reading_explained
-from waveunet_cli.errors import AudioReadError, ConfigError
+from waveunet_cli.errors import AudioError, AudioReadError, ConfigError, DeviceError
 from waveunet_cli.files import locked, new_lock, whole_file
 
 STANDARD_INPUT = "-"
@@ -216,6 +216,23 @@ class StandardInput(Disk):
     def name(self, path: PurePath) -> str:
         return STANDARD_INPUT if path == self.path else super().name(path)
 
+    @contextmanager
+    def as_file(self, path: PurePath) -> Iterator[Path]:
+        with renamed({str(path): "standard input"}):
+            yield Path(path)
+
+
+@contextmanager
+def renamed(names: Mapping[str, str]) -> Iterator[None]:
+    """Let errors speak of what the user knows instead of temporary files."""
+    try:
+        yield
+    except (AudioError, DeviceError, ConfigError) as error:
+        said = str(error)
+        for local, name in names.items():
+            said = said.replace(local, name)
+        raise type(error)(said) from error
+
 
 @dataclass(frozen=True)
 class Located:
@@ -292,7 +309,7 @@ def located(name: str | os.PathLike[str]) -> Located:
     text = os.fspath(name)
     if text == STANDARD_INPUT:
         read = StandardInput()
-        return Located(read.path, read, STANDARD_INPUT)
+        return Located(read.path, read, "standard input")
     if "://" not in text:
         return Located(Path(text))
     if find_spec("fsspec") is None:

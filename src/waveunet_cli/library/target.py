@@ -133,6 +133,11 @@ class Target:
         parts = [audio * np.float32(self.mix.get(stem, 1)) for stem, audio in stems.items()]
         return {**stems, MIX: functools.reduce(np.add, parts)}
 
+    @property
+    def is_part(self) -> bool:
+        """Whether less than a whole song is wanted."""
+        return bool(self.start_seconds) or self.end_seconds is not None
+
     def part(self, info: AudioInfo) -> Part:
         """The part of a song that is wanted. Raises AudioReadError if the song ends before it."""
         start = round(self.start_seconds * info.sample_rate_hz)
@@ -151,7 +156,9 @@ class Target:
 
     def outputs(self, separator: "Separator", song: "Song") -> SongOutputs:
         """Where the stems of a song go; raises ConfigError for an impossible template."""
-        out, track = self.folder(song), song.track + part_name(self.start_seconds, self.end_seconds)
+        is_over = self.end_seconds is not None and song.ends_before(self.end_seconds)
+        part = part_name(self.start_seconds, None if is_over else self.end_seconds)
+        out, track = self.folder(song), song.track + part
         container = CONTAINERS.get(self.container.lower())
         ending = (container and container.ending) or self.container
         stems: Sequence[str] = self.stems(separator)

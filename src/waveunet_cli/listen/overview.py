@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 Audio = NDArray[np.float32]
 
 LOWEST_HZ = 40.0
+SILENCE_DB = -120.0
 WINDOW_SECONDS = 0.046  # of the spectrogram: 2048 frames at 44.1 kHz
 WINDOWS_PER_COLUMN = 2
 
@@ -78,5 +79,5 @@ class Spectrogram:
         self.push(np.zeros((self._window_frames, self._rest.shape[1]), np.float32))
         power = np.concatenate(self._found).reshape(self._columns, WINDOWS_PER_COLUMN, -1).mean(axis=1)
         full = (self._window.sum() / 2) ** 2
-        decibels: Audio = (10 * np.log10(np.maximum(power / full, 1e-12))).T.astype(np.float32)
+        decibels: Audio = (10 * np.log10(np.maximum(power / full, 10 ** (SILENCE_DB / 10)))).T.astype(np.float32)
         return decibels

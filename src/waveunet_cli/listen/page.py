@@ -33,7 +33,8 @@ from waveunet_cli.errors import AudioReadError
 from waveunet_cli.events import Note
 from waveunet_cli.files import whole_file
 from waveunet_cli.listen.overview import Peaks, Spectrogram
-from waveunet_cli.listen.picture import png
+from waveunet_cli.listen.picture import png, top_of
+from waveunet_cli.listen.stale import NOTHING, Made, clear, made, marks_of, require_ours
 from waveunet_cli.listen.stemset import StemSet, Tracks, sum_of
 from waveunet_cli.text import plain
 
@@ -44,7 +45,6 @@ ALL_COLUMNS = 3500  # of all tracks together, so that the page stays small
 MAX_INLINE_SECONDS = 600  # of all stems together; a second takes about 0.13 MB
 SAME = 1e-3  # how far the mixture may be from the sum of the stems to be played as that sum
 SCRIPTS = ("wavesurfer.js", "regions.js", "transport.js", "page.js")
-_OURS = re.compile(r"\d{5}\.js")  # what this module writes into the folder of chunks
 
 Audio = NDArray[np.float32]
 
@@ -68,8 +68,10 @@ def write_page(stems: StemSet, on_event: Callable[[Note], None] = lambda note: N
     with Tracks(stems) as tracks:
         page = Page(path, stems.title, tracks.frames / tracks.sample_rate_hz, list(stems.stems))
         key = _key(stems, tracks)
-        if _key_of(path) == key:
+        before = made(path)
+        if before is not None and before.key == key:
             return page
+        require_ours(path)
         if tracks.mixture_said:
             on_event(Note(f"{tracks.mixture_said}; the page plays the sum of the stems in its place"))
         if not 3000 <= tracks.sample_rate_hz <= 192_000 or not CONTAINERS["flac"].takes_rate(tracks.sample_rate_hz):
@@ -83,10 +85,8 @@ def write_page(stems: StemSet, on_event: Callable[[Note], None] = lambda note: N
             try:
                 temporary.mkdir()
                 overviews = _write_chunks(tracks, temporary)
+                clear(sound)
                 sound.mkdir(exist_ok=True)
-                for old in sound.iterdir():
-                    if _OURS.fullmatch(old.name):
-                        old.unlink()
                 for chunk in temporary.iterdir():
                     chunk.replace(sound / chunk.name)
                 text = _song_page(stems, tracks, overviews, sound.name, key)
@@ -118,8 +118,9 @@ def inline_page(stems: StemSet) -> str:
 
 
 def write_index(folder: Path, pages: Iterable[Page]) -> Path:
-    """Write index.html into a folder: links to the pages of songs below it."""
+    """Write index.html into a folder: links to the pages of songs below it. Raises AudioWriteError."""
     path = folder / "index.html"
+    require_ours(path)
     items = "\n".join(
         f'<li><a href="{_address(page.path.relative_to(folder))}">{_text(page.title)}</a>'
         f" <span>{_clock(page.seconds)}, {_text(', '.join(page.stems))}</span></li>"
@@ -128,7 +129,7 @@ def write_index(folder: Path, pages: Iterable[Page]) -> Path:
     title = _text(folder.absolute().name)
     body = f'<main>\n<h1>{title}</h1>\n<ul class="songs">\n{items}\n</ul>\n</main>'
     with explained(path), whole_file(path) as unfinished:
-        unfinished.write_text(_page(title, body, "", "", []), encoding="utf-8", newline="\n")
+        unfinished.write_text(_page(title, body), encoding="utf-8", newline="\n")
     return path
 
 
@@ -199,7 +200,7 @@ def _song_page(
 ) -> str:
     """The page; `chunks` are in it, and not in the folder `sound`."""
     found = [overview.finish() for overview in overviews]
-    top_db = max(float(decibels.max()) for _, decibels in found)
+    top_db = top_of(decibels for _, decibels in found)
     edges_hz = overviews[0].edges_hz
     rows = []
     names = ["mixture", *stems.stems]
@@ -238,16 +239,18 @@ def _song_page(
         ),
         scripts="\n".join(f"<script>{_resource(name)}</script>" for name in SCRIPTS),
     )
-    return _page(_text(stems.title), body, key, _resource("wavesurfer-LICENSE.txt"), SCRIPTS)
+    marks = marks_of(stems.folder, stems.stems.values())
+    return _page(_text(stems.title), body, Made(key, marks), _resource("wavesurfer-LICENSE.txt"), SCRIPTS)
 
 
-def _page(title: str, body: str, key: str, licence: str, scripts: Sequence[str]) -> str:
+def _page(title: str, body: str, about: Made = NOTHING, licence: str = "", scripts: Sequence[str] = ()) -> str:
     """A whole page. Only our own scripts run in it, and it may load only scripts, from where it lies itself."""
     hashes = [hashlib.sha256(_resource(name).encode()).digest() for name in scripts]
     allowed = " ".join([*(f"'sha256-{base64.b64encode(each).decode()}'" for each in hashes), "'self'", "file:"])
     return Template(_resource("page.html")).substitute(
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}",
-        version=f"{__version__} {key}".strip(),
+        version=f"{__version__} {about.key}".strip(),
+        stems=html.escape(json.dumps(about.stems, separators=(",", ":"))),
         title=title,
         style=_resource("style.css"),
         body=body,
@@ -266,16 +269,6 @@ def _key(stems: StemSet, tracks: Tracks) -> str:
     names = (*SCRIPTS, "page.html", "song.html", "row.html", "controls.html", "style.css")
     about = [stems.title, list(stems.stems), stems.gain, stems.model, marks, [_resource(name) for name in names]]
     return hashlib.sha256(json.dumps(about).encode(errors="surrogateescape")).hexdigest()[:16]
-
-
-def _key_of(path: Path) -> str | None:
-    """The key of a page that is there."""
-    try:
-        head = path.read_text(encoding="utf-8", errors="replace")[:2000]
-    except OSError:
-        return None
-    found = re.search(r'<meta name="generator" content="waveunet \S+ (\w+)">', head)
-    return found[1] if found else None
 
 
 def _text(text: str) -> str:

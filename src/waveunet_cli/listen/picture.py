@@ -2,13 +2,21 @@
 
 import struct
 import zlib
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from waveunet_cli.listen.overview import SILENCE_DB
+
 RANGE_DB = 80.0  # from black to the brightest colour
 _COLOURS = 16  # four bits a pixel: small, and enough for the eye
 _STOPS = ((8, 6, 22), (66, 20, 110), (150, 40, 125), (226, 80, 85), (250, 160, 60), (252, 246, 190))
+
+
+def top_of(pictures: Iterable[NDArray[np.float32]]) -> float:
+    """The level that gets the brightest colour in all of these: their loudest. Silence stays dark."""
+    return max(SILENCE_DB + RANGE_DB, *(float(decibels.max()) for decibels in pictures))
 
 
 def png(decibels: NDArray[np.float32], top_db: float) -> bytes:

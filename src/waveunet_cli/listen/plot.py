@@ -10,7 +10,7 @@ from waveunet_cli.audio.sinks import explained
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.files import whole_file
 from waveunet_cli.listen.overview import Spectrogram
-from waveunet_cli.listen.picture import RANGE_DB
+from waveunet_cli.listen.picture import RANGE_DB, top_of
 from waveunet_cli.listen.stemset import MIXTURE, StemSet, Tracks
 from waveunet_cli.text import plain
 
@@ -44,7 +44,7 @@ def draw(stems: StemSet, path: Path) -> None:
             for name, block in {MIXTURE: mixture, **blocks}.items():
                 found[name].push(block)
     decibels = {name: spectrogram.finish() for name, spectrogram in found.items()}  # each (bands, columns)
-    top_db = max(float(each.max()) for each in decibels.values())
+    top_db = top_of(decibels.values())
     figure = Figure(figsize=(10, 1 + 2 * len(found)), layout="constrained")
     figure.suptitle(plain(stems.title), parse_math=False)
     all_axes = figure.subplots(len(found), 1, sharex=True, squeeze=False)[:, 0]

@@ -13,13 +13,14 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from waveunet_cli.audio import AUDIO_EXTENSIONS, AudioReader, read_blocks
+from waveunet_cli.audio import AUDIO_EXTENSIONS, AudioReader
 from waveunet_cli.audio.read import reading_explained
+from waveunet_cli.audio.stems_file import stems_in
 from waveunet_cli.errors import AudioReadError
 from waveunet_cli.library.manifest import Manifest, parse_manifest
 from waveunet_cli.library.names import part_name
 from waveunet_cli.library.storage import Located
-from waveunet_cli.library.target import MIX
+from waveunet_cli.library.target import ALL_STEMS, MIX
 
 MANIFESTS = ".waveunet-*.json"
 MAX_LABEL_BYTES = 200  # of a title in a file's name, which has a longest length
@@ -35,6 +36,7 @@ class StemSet:
     title: what the song is called; folder: where they lie, and what belongs to them; stems: name → file
     mixture: the song itself, if it is known; gain: the stems' against it; model: who separated it, "" if unknown
     start_seconds: where in the song the stems begin, and, if is_part, end before it does
+    tracks: for stems (and MIXTURE) in files of several audio tracks, which track they are, from 1 on
     label: tells it from the other songs of the same folder; "" if there are none
     """
 
@@ -47,6 +49,7 @@ class StemSet:
     label: str = ""
     start_seconds: float = 0.0
     is_part: bool = False
+    tracks: Mapping[str, int] = field(default_factory=dict)
 
     def beside(self, name: str) -> Path:
         """Where a file that belongs to this song lies, such as listen.html."""
@@ -87,8 +90,8 @@ class Tracks:
         for stem, path in self.stems.stems.items():
             if not path.exists():
                 raise AudioReadError(f"{path}: the stem is missing; separate the song again")
-            reader = self._readers[stem] = self._open.enter_context(AudioReader(path))
-            frames, rate_hz = _frames(reader), reader.info.sample_rate_hz
+            reader = self._readers[stem] = self._reader(path, stem)
+            frames, rate_hz = self._frames(reader, stem), reader.info.sample_rate_hz
             if first is None:
                 first, self.frames, self.sample_rate_hz = path, frames, rate_hz
             elif (frames, rate_hz) != (self.frames, self.sample_rate_hz):
@@ -109,9 +112,9 @@ class Tracks:
         path = self.stems.mixture
         if path is None:
             return
-        reader = self._open.enter_context(AudioReader(path))
+        reader = self._reader(path, MIXTURE)
         skipped = round(self.stems.start_seconds * reader.info.sample_rate_hz)
-        length = _frames(reader) - skipped
+        length = self._frames(reader, MIXTURE) - skipped
         found = (min(length, self.frames) if self.stems.is_part else length, reader.info.sample_rate_hz)
         if found != (self.frames, self.sample_rate_hz):
             self.mixture_said = (
@@ -121,6 +124,16 @@ class Tracks:
         self.channels = max(self.channels, reader.info.channels)
         reader.skip(skipped)
         self._mixture = reader
+
+    def _reader(self, path: Path, name: str) -> AudioReader:
+        return self._open.enter_context(AudioReader(path, track=self.stems.tracks.get(name)))
+
+    def _frames(self, reader: AudioReader, name: str) -> int:
+        """How many frames a file has; it is read through if no header says that."""
+        if reader.info.frames is not None:
+            return reader.info.frames
+        with AudioReader(reader.info.path, track=self.stems.tracks.get(name)) as again:
+            return sum(len(block) for block in again.blocks())
 
     def blocks(self, block_frames: int) -> Iterator[tuple[dict[str, Audio], Audio]]:
         """Every stem's block of (block_frames, channels), and the mixture's, as loud as the stems and as wide.
@@ -142,16 +155,10 @@ def sum_of(blocks: Iterable[Audio]) -> Audio:
     return functools.reduce(np.add, blocks)
 
 
-def _frames(reader: AudioReader) -> int:
-    """How many frames a file has; it is read through if no header says that."""
-    if reader.info.frames is not None:
-        return reader.info.frames
-    return sum(len(block) for block in read_blocks(reader.info.path))
-
-
 def find_stems(place: Path, out: Path) -> list[StemSet]:
     """The stems that are found for a place: a song, whose stems are looked for in `out`, or a folder of stems.
 
+    A Stems file (.stem.mp4) is a song, and holds its stems itself.
     In a folder and its subfolders, the manifests say what belongs together. Without any, the audio files of the folder
     are the stems of one song, and a file named `mixture` is the song itself. Raises AudioReadError if there are none.
     """
@@ -162,6 +169,10 @@ def find_stems(place: Path, out: Path) -> list[StemSet]:
         if not found:
             raise AudioReadError(f"{place}: no stems in this folder; name the folder that waveunet separate wrote to")
         return found
+    tracks = _tracks_of(place)
+    if tracks:
+        stems = StemSet(place.name.split(".")[0], place.parent, dict.fromkeys(tracks, place), place)
+        return stems_at([place]) or [replace(stems, tracks=tracks | {MIXTURE: 1}, label=stems.title)]
     song = Located(place)
     found = []
     for manifest, stems in _manifests(out):
@@ -203,6 +214,8 @@ def _manifests_in(folder: Path) -> list[tuple[Manifest, StemSet]]:
     for path in sorted(folder.glob(MANIFESTS)):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             manifests.append((path, parse_manifest(path.read_text(encoding="utf-8"))))
+    owners = Counter(stem for _, manifest in manifests for stem in manifest.paths.values())
+    manifests = [each for each in manifests if not _is_overwritten(each[1], owners, folder)]
     titles = Counter(Path(manifest.input).stem for _, manifest in manifests)
     found = []
     for path, manifest in sorted(manifests, key=lambda each: Path(each[1].input).stem):
@@ -210,15 +223,22 @@ def _manifests_in(folder: Path) -> list[tuple[Manifest, StemSet]]:
         key = path.stem.rpartition("-")[2]
         named = titles[mixture.stem] == 1 and len(os.fsencode(mixture.stem)) <= MAX_LABEL_BYTES
         start, end = (manifest.settings.get(name) for name in ("start_seconds", "end_seconds"))
-        start_seconds, end_seconds = start if isinstance(start, float) else 0.0, end if isinstance(end, float) else None
+        start_seconds = start if isinstance(start, float) else 0.0
+        end_seconds = end if isinstance(end, float) and _ends_there(manifest, start_seconds, end) else None
+        files = {
+            stem: folder / relative
+            for stem, relative in manifest.paths.items()
+            if stem != MIX or "mix" not in manifest.settings
+        }
+        tracks = _tracks_of(files[ALL_STEMS]) if [*files] == [ALL_STEMS] else {}
+        files = dict.fromkeys(tracks, files[ALL_STEMS]) if tracks else files
+        track = manifest.settings.get("audio_track")
+        tracks |= {MIXTURE: int(track)} if isinstance(track, float) else {}
         stems = StemSet(
             title=mixture.stem + part_name(start_seconds, end_seconds),
             folder=folder,
-            stems={
-                stem: folder / relative
-                for stem, relative in manifest.paths.items()
-                if stem != MIX or "mix" not in manifest.settings
-            },
+            stems=files,
+            tracks=tracks,
             mixture=mixture if mixture.exists() else None,
             gain=manifest.gain,
             model=manifest.model,
@@ -228,6 +248,27 @@ def _manifests_in(folder: Path) -> list[tuple[Manifest, StemSet]]:
         )
         found.append((manifest, stems))
     return found
+
+
+def _is_overwritten(manifest: Manifest, owners: Mapping[str, int], folder: Path) -> bool:
+    """Whether one of its stems was written again by another: for another song, or with other settings."""
+    shared = {stem: path for stem, path in manifest.paths.items() if owners[path] > 1}
+    with contextlib.suppress(OSError, KeyError):
+        return any(manifest.stems[stem].seen_again(Located(folder / path)) is None for stem, path in shared.items())
+    return False
+
+
+def _tracks_of(file: Path) -> dict[str, int]:
+    try:
+        return stems_in(file)
+    except OSError:  # which is said when it is opened
+        return {}
+
+
+def _ends_there(manifest: Manifest, start_seconds: float, end_seconds: float) -> bool:
+    """Whether a part ends where it should, and the song not before."""
+    frames = round(end_seconds * manifest.sample_rate_hz) - round(start_seconds * manifest.sample_rate_hz)
+    return manifest.frames >= frames
 
 
 def _without_manifest(folder: Path) -> list[StemSet]:
