@@ -18,7 +18,7 @@ from waveunet_cli.importers.convert import convert
 from waveunet_cli.networks import spleeter as module
 from waveunet_cli.networks.checkpoint import load_checkpoint, save_checkpoint
 from waveunet_cli.networks.family import Model, build_network
-from waveunet_cli.networks.folded_u_net import FoldedUNet
+from waveunet_cli.networks.folded_u_net import FoldedUNet, Workspace
 from waveunet_cli.networks.spleeter import Spleeter, SpleeterConfig, apply_share_, shares_of
 from waveunet_cli.streaming.engine import new_engine
 
@@ -57,7 +57,7 @@ def test_folded_it_is_the_same_network(case, size):
     unet = network_of(CASES[case]).unets[1]
     x = torch.randn(2, CASES[case].channels, *size)
     with torch.no_grad():
-        torch.testing.assert_close(FoldedUNet(unet, torch.float32)(x), unet(x), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(FoldedUNet(unet, torch.float32)(x, Workspace()), unet(x), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("factor", [0.0, -1e-30, -2.0])
@@ -67,7 +67,7 @@ def test_any_factor_of_a_norm_can_be_folded(factor):
     with torch.no_grad():
         for norm in (*unet.down_norms, *unet.up_norms):
             norm.weight[::2] = factor
-        torch.testing.assert_close(FoldedUNet(unet, torch.float32)(x), unet(x), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(FoldedUNet(unet, torch.float32)(x, Workspace()), unet(x), atol=1e-5, rtol=1e-5)
 
 
 def test_the_published_network():
