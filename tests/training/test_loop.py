@@ -11,7 +11,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from training_songs import RATE_HZ, recipe_values, write_songs, write_stem
 from waveunet_cli import Separator
@@ -240,6 +240,45 @@ def test_refuses_to_overwrite_and_to_resume_another_model(songs: Path, tmp_path:
     save_checkpoint(tmp_path / "out" / STATE, *_model(tmp_path / "out" / MODEL))
     with pytest.raises(CheckpointError, match="holds no training state"):
         run(recipe_values(songs), tmp_path / "out", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("progress", "{"),
+        ("progress", "[1]"),
+        ("progress", '{"stage": 7}'),
+        ("progress", '{"step": -1}'),
+        ("progress", '{"step": "x\\n"}'),
+        ("progress", '{"mean_loss": NaN}'),
+        ("progress", '{"steps": 1}'),
+        ("progress", "[" * 100_000),
+        ("optimizer_steps", "x"),
+        ("recipe", "[]"),
+        ("config", "7"),
+        ("config", ""),
+        ("tensor", "best.x"),
+        ("tensor", "first.x"),
+        ("tensor", "x"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_a_state_that_nobody_saved_is_one_line(key: str, value: str, songs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out" / STATE
+    values = recipe_values(songs)
+    values["schedule"] |= {"steps": 1}
+    run(values, tmp_path / "out")
+    metadata = safe_metadata(path)
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if key == "tensor":
+        tensors[value] = torch.zeros(1)
+    else:
+        metadata[key] = value
+    save_file(tensors, path, metadata)
+    with pytest.raises(CheckpointError, match=r"out/state.safetensors: .*; .*start in another folder") as caught:
+        run(values, tmp_path / "out", resume=True)
+    assert str(caught.value).isprintable()
 
 
 def _model(path: Path) -> Any:

@@ -34,6 +34,8 @@ def content_start(file: BinaryIO | Span) -> int:
     position = 0
     while size := id3_bytes(_bytes_at(file, position, 10)):
         position += size
+    if _bytes_at(file, position, 1) != b"\0":
+        return position
     filled = _bytes_at(file, position, _SEARCH_BYTES)
     zeros = len(filled) - len(filled.lstrip(b"\0"))
     return position + zeros if is_frame(filled[zeros : zeros + 4]) else position

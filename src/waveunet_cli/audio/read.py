@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, get_args
+from typing import BinaryIO, Protocol, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -247,8 +247,8 @@ class _Links:
 
 def _parts(path: Path) -> list[_Part]:
     """The streams of a file, by its content."""
-    file_bytes = _check_file(path)
-    with path.open("rb") as file:
+    with _opened(path) as file:
+        file_bytes = os.fstat(file.fileno()).st_size
         if (start := mogg_start(path, file)) is not None:
             return [_Part(start, has_no_end=not links.ogg_has_end(file), is_mogg=True)]
         start = links.content_start(file)
@@ -279,22 +279,20 @@ def _parts(path: Path) -> list[_Part]:
     return [_Part(header=header)]
 
 
-def _check_file(path: Path) -> int:
-    """The size in bytes of a file that can be opened and is not empty."""
+def _opened(path: Path) -> BinaryIO:
+    """A regular file that is not empty, open for reading."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise AudioReadError(f"{path}: is a folder; name an audio file")
         if not stat.S_ISREG(status.st_mode):
             raise AudioReadError(f"{path}: is no regular file; save the stream to a file first")
-        with path.open("rb"):
-            pass
+        if status.st_size == 0:
+            raise AudioReadError(f"{path}: is empty (0 bytes); copy the file again")
+        return path.open("rb")
     except FileNotFoundError as error:
         raise AudioReadError(f"{path}: no such file; check the path") from error
     except PermissionError as error:
         raise AudioReadError(f"{path}: may not be read; check the permissions") from error
     except (OSError, ValueError) as error:
         raise AudioReadError(f"{path}: cannot be opened ({error}); check the path") from error
-    if status.st_size == 0:
-        raise AudioReadError(f"{path}: is empty (0 bytes); copy the file again")
-    return status.st_size

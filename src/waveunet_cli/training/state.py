@@ -19,7 +19,8 @@ from waveunet_cli.errors import CheckpointError
 from waveunet_cli.files import whole_file
 from waveunet_cli.networks.checkpoint import load_weights, opened
 from waveunet_cli.networks.family import Config, config_to_json
-from waveunet_cli.training.schedule import Progress
+from waveunet_cli.text import one_line, shown
+from waveunet_cli.training.schedule import PAPER_STAGES, Progress
 
 Weights = dict[str, Tensor]
 MOMENTS = {"first": "exp_avg", "second": "exp_avg_sq"}  # here → in torch
@@ -97,9 +98,21 @@ def load_state(path: Path, config: Config, state: State) -> dict[str, object] | 
             # Copied to where torch aligns memory: elsewhere, sums may come out different in the last bit.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: no readable training state ({error}); start in another folder") from error
+        raise CheckpointError(
+            f"{path}: no readable training state ({one_line(error)}); start in another folder"
+        ) from error
     if not {"config", "progress", "optimizer_steps"} <= metadata.keys():
         raise CheckpointError(f"{path}: holds no training state; start in another folder")
+    try:
+        return _put_back(path, config, state, metadata, tensors)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged training state ({one_line(error)}); start in another folder") from error
+
+
+def _put_back(
+    path: Path, config: Config, state: State, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]
+) -> dict[str, object] | None:
+    """Raises CheckpointError for another architecture; ValueError, TypeError and KeyError for what nobody saved."""
     if json.loads(metadata["config"]) != json.loads(config_to_json(config)):
         raise CheckpointError(
             f"{path}: state of another architecture: {_difference(json.loads(metadata['config']), config)}; "
@@ -110,9 +123,16 @@ def load_state(path: Path, config: Config, state: State) -> dict[str, object] | 
         label, name = key.split(".", 1)
         parts.setdefault(label, {})[name] = tensor
     load_weights(state.network, parts.get("weights", {}), where=str(path))
+    shapes = {name: w.shape for name, w in state.network.state_dict().items()}
+    for label in parts.keys() & {"average", "best"}:
+        if {name: w.shape for name, w in parts[label].items()} != shapes:
+            raise ValueError(f"the weights called {label} are of another network")
+    for label in parts.keys() & MOMENTS.keys():
+        if any(w.shape != shapes[name] for name, w in parts[label].items()):
+            raise ValueError(f"the moments called {label} are of another network")
     state.network.requires_grad_(True)
     device = next(state.network.parameters()).device
-    state.progress = Progress(**json.loads(metadata["progress"]))
+    state.progress = _progress(metadata["progress"])
     state.average, state.best = (
         {name: w.to(device) for name, w in parts[label].items()} if label in parts else None
         for label in ("average", "best")
@@ -127,7 +147,23 @@ def load_state(path: Path, config: Config, state: State) -> dict[str, object] | 
             moments = {key: parts[label][name].to(device) for label, key in MOMENTS.items() if name in parts[label]}
             state.optimizer.state[parameter] = {"step": steps.clone(), **moments}
     about: dict[str, object] | None = json.loads(metadata["recipe"]) if "recipe" in metadata else None
+    if not isinstance(about, dict | None):
+        raise TypeError(f"its recipe is {shown(about)}")
     return about
+
+
+def _progress(text: str) -> Progress:
+    """Raises ValueError and TypeError for what is none."""
+    values = json.loads(text)
+    found = Progress(**values)
+    for field in fields(Progress):
+        value = getattr(found, field.name)
+        allowed = (int, float) if field.type is float else (field.type,)
+        if type(value) not in allowed or not value >= 0:  # NaN is refused, too
+            raise ValueError(f"{field.name} is {shown(value)}")
+    if found.stage >= len(PAPER_STAGES):
+        raise ValueError(f"stage is {found.stage}")
+    return found
 
 
 def _optimizer_steps(optimizer: torch.optim.AdamW) -> int:
