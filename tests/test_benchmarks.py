@@ -65,6 +65,16 @@ def test_song(printed):
     assert [re.sub(r" +[\d.].*", "", row) for row in rows] == ["in all", "resampling", "files alone"]
 
 
+def test_page(printed, tmp_path):
+    first, *rows = printed(
+        "page", "--minutes", "0.02", "--rounds", "1", "--song", tmp_path / "song" / "vocals.wav"
+    ).splitlines()
+    assert first == "tiny, 0.02 min, cpu, float32"
+    assert re.fullmatch(r"separation +[\d.]+ s, +[\d.]+ s of the processor", rows[0])
+    assert re.fullmatch(r"page +[\d.]+ s, +[\d.]+ s of the processor; [\d.]+%, [\d.]+%", rows[1])
+    assert re.fullmatch(r" +\d+ kB without the sound", rows[2])
+
+
 def test_reading(printed, monkeypatch):
     *rows, last = printed("reading", "--minutes", "0.1", "--rounds", "1", "--files", "300").splitlines()
     assert [row.split()[1] for row in rows] == [".flac", ".mp3", ".ogg", ".m4a"]

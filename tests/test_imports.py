@@ -150,7 +150,11 @@ def test_only_the_command_line_prints():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["separate", "--help"], ["models", "--help"], ["models", "list"], []]
+    "arguments",
+    [
+        *(["--help"], ["--version"], ["separate", "--help"], ["listen", "--help"], ["plot", "--help"]),
+        *(["models", "--help"], ["models", "list"], []),
+    ],
 )
 def test_help_loads_nothing_heavy(arguments, tmp_path):
     code = (
@@ -172,7 +176,8 @@ def test_help_loads_nothing_heavy(arguments, tmp_path):
     assert (said + done.stderr).strip()
     loaded = {name.split(".")[0] for name in json.loads(modules)}
     assert "waveunet_cli" in loaded
-    assert not loaded & {"torch", "numba", "resampy", "scipy", "librosa"}
+    assert not loaded & {"torch", "numba", "resampy", "scipy", "librosa", "av", "mutagen", "matplotlib", "PIL"}
+    assert not [name for name in json.loads(modules) if name.startswith("waveunet_cli.listen")]
 
 
 def test_a_song_loads_only_what_it_needs(tmp_path):

@@ -190,3 +190,24 @@ def test_a_song_of_no_frames_and_a_folder_that_is_gone(tmp_path):
     with pytest.raises(AudioWriteError, match="m4a cannot hold 0 frames; choose wav"):
         written(tmp_path / "a.m4a", music(1, 8000)[:0], 8000, "AAC")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("container", "rate_hz", "channels", "words"),
+    [
+        ("m4a", 44_100, 6, "m4a holds at most 2 channels, this file has 6; choose wav"),
+        ("opus", 44_100, 6, "opus holds at most 2 channels, this file has 6; choose wav"),
+        ("stem", 44_100, 6, "stem holds at most 2 channels, this file has 6; choose wav"),
+        ("m4a", 192_000, 2, "m4a cannot hold 192000 Hz, only 8000, 11025,"),
+        ("stem", 96_000, 2, "stem cannot hold 96000 Hz, only 44100, 48000; choose wav"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_refused_before_it_is_computed(
+    here, run, monkeypatch, container, rate_hz, channels, words
+):
+    soundfile.write("song.wav", np.zeros((1000, channels)), rate_hz)
+    monkeypatch.setattr("waveunet_cli.library.song._pump", None)
+    ran = run("song.wav", "--format", container)
+    assert (ran.code, ran.out) == (1, "")
+    assert f"song.wav: {words}" in ran.err
+    assert not (here / "separated").exists()

@@ -9,6 +9,7 @@ import click
 from waveunet_cli.cli import EXIT_FAILED
 from waveunet_cli.cli.terminal import say, say_failed
 from waveunet_cli.errors import WaveUNetError
+from waveunet_cli.events import Note
 
 if TYPE_CHECKING:
     from waveunet_cli.listen import Page, StemSet
@@ -81,23 +82,29 @@ def write_pages(found: "Iterable[StemSet]", folder: Path, written: list[Path]) -
         written.append(path)
         say(str(path))
 
+    def note(event: Note) -> None:
+        say(event.text, err=True)
+
     def page(stems: "StemSet") -> None:
-        pages.append(write_page(stems, lambda note: say(note.text, err=True)))
+        pages.append(write_page(stems, note))
         add(pages[-1].path)
 
     is_done = all_done(page, found)
-    is_done &= remove_stale_pages(page.path.parent for page in pages)
+    is_done &= remove_stale_pages((page.path.parent for page in pages), note)
     if folder.is_dir() and (len(pages) > 1 or (pages and made(folder / "index.html"))):
         is_done &= all_done(lambda folder: add(write_index(folder, pages)), [folder])
     return is_done
 
 
-def remove_stale_pages(folders: Iterable[Path]) -> bool:
-    """Remove pages whose stems have changed since, and say which; returns whether all of them could be removed."""
+def remove_stale_pages(folders: Iterable[Path], on_event: Callable[[Note], None]) -> bool:
+    """Remove pages whose stems have changed since. Gives `on_event` a Note for each.
+
+    Returns whether all of them could be removed.
+    """
     from waveunet_cli.listen import remove_misleading
 
     def remove(folder: Path) -> None:
         for path in remove_misleading(folder):
-            say(f"{path}: was of other stems, and is removed; waveunet listen writes a new one", err=True)
+            on_event(Note(f"{path}: was of other stems, and is removed; waveunet listen writes a new one"))
 
     return all_done(remove, dict.fromkeys(folders))

@@ -11,30 +11,26 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from waveunet_cli.audio import CONTAINERS
 from waveunet_cli.audio.sinks import explained
 from waveunet_cli.cli import EXIT_FAILED, loading_torch
 from waveunet_cli.cli.interrupts import INTERRUPTS, interrupts
 from waveunet_cli.cli.listen import all_done, remove_stale_pages, write_pages
 from waveunet_cli.cli.options import (
     device_option,
-    factors,
-    kilobits,
     name_option,
     names,
     offline_option,
     precision_option,
     registry_option,
-    seconds,
 )
 from waveunet_cli.cli.plot import draw_pictures
 from waveunet_cli.cli.report import require_replaceable, write_report
+from waveunet_cli.cli.target_options import target_options
 from waveunet_cli.cli.voice import HumanVoice, JsonVoice
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.events import Event, FileDone, Plan, Summary
 from waveunet_cli.hub import load_model
 from waveunet_cli.library.batch import RayCluster, plan_songs, separate_songs
-from waveunet_cli.library.names import BESIDE_TEMPLATE, TEMPLATE
 from waveunet_cli.library.target import MIX
 
 if TYPE_CHECKING:
@@ -62,22 +58,9 @@ DEFAULT_JOBS = 2
     metavar="STEM",
     help="Write this stem of the one INPUT to standard output, as a WAV file, and no other file.",
 )
-@click.option(
-    "--filename",
-    help=f"Template of a stem's path below its folder.  [default: {TEMPLATE}; with --beside {BESIDE_TEMPLATE}]",
-)
-@click.option(
-    "--start",
-    "start_seconds",
-    callback=seconds,
-    default="0",
-    metavar="TIME",
-    help="Begin at this time of the song, such as 62.5 or 1:02.5. The network still hears the music before it, so the "
-    "stems are that part of the whole song's stems.",
-)
-@click.option("--end", "end_seconds", callback=seconds, metavar="TIME", help="End at this time of the song.")
 @click.option("--stems", callback=names, metavar="A,B", help="Write only these stems, separated by commas.")
 @click.option("--two-stems", metavar="STEM", help="Write STEM, and no_STEM, which is the song minus STEM.")
+@target_options
 @device_option
 @precision_option
 @click.option(
@@ -85,48 +68,6 @@ DEFAULT_JOBS = 2
     type=float,
     metavar="SECONDS",
     help="Length of music to compute at once; less needs less memory and more time.",
-)
-@click.option(
-    "--format",
-    "container",
-    type=click.Choice(list(CONTAINERS)),
-    default="wav",
-    show_default=True,
-    help="File format of the stems. stem is one file of all stems, .stem.mp4, for DJ software.",
-)
-@click.option(
-    "--subtype",
-    help="Sample format of the stems, such as PCM_16, PCM_24 or FLOAT.  [default: the nearest to the input's]",
-)
-@click.option(
-    "--bitrate", "kbits", callback=kilobits, metavar="RATE", help="Bit rate of mp3, m4a (AAC) or opus, such as 192k."
-)
-@click.option(
-    "--quality",
-    type=float,
-    metavar="0..10",
-    help="Quality of ogg or mp3, from 0 (the smallest files) to 10 (the best sound).  [default: 6 for ogg, 8 for mp3]",
-)
-@click.option(
-    "--clip",
-    type=click.Choice(["rescale", "clamp", "none"]),
-    default="rescale",
-    show_default=True,
-    help="What happens if a stem is louder than its format can hold. rescale lowers all stems of the song by one gain, "
-    "clamp cuts the samples, none cuts them only where the format must. Float stems keep their samples.",
-)
-@click.option(
-    "--mix",
-    callback=factors,
-    metavar="STEM=LEVEL,...",
-    help="Write a file named mix, too: all stems together, these at other levels. A level is in dB or a factor, as in "
-    "vocals=-12dB,drums=0.",
-)
-@click.option(
-    "--tags/--no-tags",
-    default=True,
-    show_default=True,
-    help="Give the stems the song's tags and its cover, and a comment that names the model.",
 )
 @click.option(
     "--page",
@@ -137,14 +78,6 @@ DEFAULT_JOBS = 2
     "--picture",
     type=click.Choice(["png", "svg"]),
     help="Draw the song and its stems as spectrograms, as waveunet plot does.",
-)
-@click.option(
-    "--track",
-    "audio_track",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Separate this audio track of a file that holds several, such as .stem.mp4, or this channel of a .mogg."
-    "  [default: the first track, all channels]",
 )
 @click.option("--stereo", is_flag=True, help="Write two channels for mono songs, too.")
 @click.option(
@@ -258,13 +191,7 @@ def command(
     if streamed is not None:
         if dry_run or beside or page or picture or len(inputs) != 1 or Path(inputs[0]).is_dir():
             raise click.UsageError("--stdout takes one song, and neither --beside, --page, --picture nor --dry-run.")
-        given = {each for each in ("container", "filename", "out") if _is_given(context, each)}
-        if given - ({"container"} if settings["container"] == "wav" else set()):
-            raise click.UsageError("--stdout writes a WAV file; leave --format, --filename and --out out.")
-        if not hasattr(sys.stdout, "buffer"):
-            raise click.UsageError("--stdout: standard output takes only text here; leave the option out.")
-        if sys.stdout.isatty():
-            raise click.UsageError("--stdout: standard output is a terminal; send it to a file or a program.")
+        _require_streaming(context, settings["container"])
         place = context.with_resource(TemporaryDirectory(prefix="waveunet-"))
         settings |= {"container": "wav", "filename": "{stem}.{ext}"}
         stems = stems or (None if two_stems or settings["mix"] else (streamed,))
@@ -322,8 +249,8 @@ def command(
     finally:
         if report is not None and ends:
             write_report(report, ends[-1])
-    if streamed is None and "://" not in out:
-        remove_stale_pages(Path(next(iter(stems.values()))).parent for stems in done)
+    if streamed is None and not page and "://" not in out:
+        remove_stale_pages((Path(next(iter(stems.values()))).parent for stems in done), voice)
     shown = not (page or picture) or all_done(lambda out: _show(done, out, page, picture), [Path(out)])
     if streamed is not None and done:
         _stream(done[0], streamed)
@@ -333,6 +260,17 @@ def command(
 
 def _is_given(context: click.Context, option: str) -> bool:
     return context.get_parameter_source(option) is ParameterSource.COMMANDLINE
+
+
+def _require_streaming(context: click.Context, container: str) -> None:
+    """Raise UsageError unless a stem can go to standard output, as WAV."""
+    given = {each for each in ("container", "filename", "out") if _is_given(context, each)}
+    if given - ({"container"} if container == "wav" else set()):
+        raise click.UsageError("--stdout writes a WAV file; leave --format, --filename and --out out.")
+    if not hasattr(sys.stdout, "buffer"):
+        raise click.UsageError("--stdout: standard output takes only text here; leave the option out.")
+    if sys.stdout.isatty():
+        raise click.UsageError("--stdout: standard output is a terminal; send it to a file or a program.")
 
 
 def _stream(stems: Mapping[str, str], stem: str) -> None:
