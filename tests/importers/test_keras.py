@@ -161,6 +161,13 @@ def test_truncated_files_are_refused(share, copy):
         convert(copy)
 
 
+def test_reading_has_a_time_limit(copy, monkeypatch):
+    monkeypatch.setattr(keras_port, "LEAST_SECONDS", 0.01)
+    monkeypatch.setattr(keras_port, "SLOWEST_BYTES_PER_SECOND", 1e12)
+    with pytest.raises(CheckpointError, match="the HDF5 library did not come to an end in 0 s"):
+        convert(copy)
+
+
 def test_a_crash_of_the_library_is_one_line(copy, tmp_path, monkeypatch):
     """As libhdf5 does for about one in 2000 files with damaged bytes."""
     crash = tmp_path / "crash.py"
