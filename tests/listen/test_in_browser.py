@@ -148,31 +148,29 @@ def clicks(first):
     return samples
 
 
-def heard_clicks(browser, seconds):
+@pytest.mark.parametrize("seconds", [8, pytest.param(60, marks=pytest.mark.slow)])
+def test_tracks_do_not_drift(browser, folder, seconds):
+    """All tracks are scheduled for the same frames of one clock, over the seams of chunks; the position follows it.
+
+    That clicks of two stems stay as far apart as they are in their files is rendered without a loudspeaker: what is
+    recorded while it plays has gaps on a busy machine.
+    """
+    browser.open(page_of(folder, one=clicks(APART), two=clicks(2 * APART)).as_uri(), RECORD)
     browser.click("#play")
-    browser.wait("waveunet.transport.currentTime > arguments[0]", seconds, seconds=seconds + 30)
+    browser.wait("waveunet.transport.currentTime > arguments[0]", seconds, seconds=seconds + 60)
     drift = browser.run(
         "const c = recorder.context, first = starts[0][0];"
         "return waveunet.transport.position() / waveunet.song.rate - (c.currentTime - c.outputLatency - first)"
     )
     browser.run("waveunet.transport.pause()")
-    recorded = np.array(browser.run("return recorded.map((block) => [...block]).flat()"))
-    return np.flatnonzero(recorded > 0.2), drift
-
-
-@pytest.mark.parametrize("seconds", [8, pytest.param(60, marks=pytest.mark.slow)])
-def test_tracks_do_not_drift(browser, folder, seconds):
-    """Clicks of two stems stay as far apart as they are in their files, over the seams of chunks."""
-    browser.open(page_of(folder, one=clicks(APART), two=clicks(2 * APART)).as_uri(), RECORD)
-    places, drift = heard_clicks(browser, seconds)
-    assert len(places) >= 4 * (seconds - 1)
-    steps = np.diff(places)
-    assert set(steps.tolist()) == {APART, CLICK_EVERY - APART}
     assert abs(drift) <= 1e-3
     starts = np.array(browser.run("return starts")).reshape(-1, 3, 2)  # (pieces, tracks, (when, frames))
     assert (starts == starts[:, :1]).all(), "every track starts with the others"
     whens = np.rint(starts[:, 0, 0] * RATE)
     assert (np.diff(whens) == starts[:-1, 0, 1]).all(), "every piece starts where the last one ends"
+    heard = browser.render([1, 1, 0], 66 * RATE)[:, 0]
+    wanted = np.sort([*range(APART, 66 * RATE, CLICK_EVERY), *range(2 * APART, 66 * RATE, CLICK_EVERY)])
+    assert np.array_equal(np.flatnonzero(heard > 0.2), wanted)
 
 
 def test_a_loop_comes_back_on_the_frame(browser, folder):
