@@ -58,7 +58,7 @@ class Up(NamedTuple):
 
 
 class Workspace:
-    """Memory that calls of FoldedUNets write to, one after the other: fresh memory takes longer than a convolution."""
+    """Memory that calls of FoldedUNets write to, one after the other: fresh pages cost time."""
 
     def __init__(self) -> None:
         self._values: dict[str, Tensor] = {}
