@@ -43,8 +43,22 @@ class Kernel(NamedTuple):
     bias: Tensor
 
 
+class Up(NamedTuple):
+    """A transposed convolution of a skip and of what comes up.
+
+    kernels  the four or one convolutions that make it up, which took over the norm of what comes up; or, if it is
+             large, its own kernel (in, out, 5, 5)
+    norm     is left to be computed, before a large kernel
+    border   what is to lie around the input, (in)
+    """
+
+    kernels: list[Kernel]
+    norm: Kernel | None
+    border: Tensor
+
+
 class Workspace:
-    """Memory that calls of FoldedUNets write to, one after the other: fresh memory takes longer than a convolution."""
+    """Memory that calls of FoldedUNets write to, one after the other: fresh pages cost time."""
 
     def __init__(self) -> None:
         self._values: dict[str, Tensor] = {}
@@ -76,7 +90,7 @@ class FoldedUNet:
         self._down = [_kernel(*_parameters(cast(nn.Conv2d, conv)), dtype) for conv in unet.down]
         self._norms = [_affine(cast(Norm, norm), dtype) for norm in unet.down_norms]
         self._back = _parameters(back, dtype)
-        self._up = [_folded_up(conv, norm, dtype) for conv, norm in zip(up, norms, strict=True)]
+        self._up = [_up(conv, norm, dtype) for conv, norm in zip(up, norms, strict=True)]
         self._output, self._border = _folded_output(unet.output, last_norm, dtype)
 
     @torch.no_grad()
@@ -87,21 +101,24 @@ class FoldedUNet:
         joined: list[Tensor] = []  # (B, T / 2^(level + 1) + 2, bins / 2^(level + 1) + 2, 2 · out) each
         for level, (kernel, norm) in enumerate(zip(self._down[:-1], self._norms, strict=True)):
             height, width, out = height // 2, width // 2, len(norm.bias)
-            _, border = self._up[-1 - level]
-            joined.append(workspace.frame(f"up {level}", (size, height, width), 1, 1, border))
+            joined.append(workspace.frame(f"up {level}", (size, height, width), 1, 1, self._up[-1 - level].border))
             y = workspace.frame(f"down {level % 2}", (size, height, width), 1, 2, norm.bias.new_zeros(out))
             for rows in _strips(height, width * out):
                 skip = _convolved(x[:, 2 * rows.start : 2 * rows.stop + 3], kernel, stride=2)  # (B, rows, W, out)
                 joined[-1][:, 1:-1, 1:-1, :out][:, rows] = skip
                 self._activate_down(skip, norm, y[:, 1:-2][:, rows])
             x = y
-        phases = [(slice(None), _transposed(_convolved(x, self._down[-1], stride=2), self._back))]
-        for kernels, _ in self._up:
+        phases = _transposed(_convolved(x, self._down[-1], stride=2), self._back)
+        for up in self._up:
             x = joined.pop()
-            inner = x[:, 1:-1, 1:-1, x.shape[-1] // 2 :]
-            places = [inner[:, row::2, column::2] for row, column in PHASES]
-            self._activate_up(phases, places)
-            phases = _upsampled(x, kernels)
+            inner = x[:, 1:-1, 1:-1]
+            risen = inner[..., x.shape[-1] // 2 :]
+            self._activate_up(phases, [risen[:, row::2, column::2] for row, column in PHASES])
+            if up.norm is None:
+                phases = _upsampled(x, up.kernels)
+            else:
+                torch.addcmul(up.norm.bias, risen, up.norm.weight, out=risen)
+                phases = _transposed(inner, up.kernels[0])
         height, width = seen.shape[2] // 2, seen.shape[3] // 2
         # Even rows and columns lie at 1 …, odd ones at 2 …: so the same taps serve for both.
         x = workspace.frame("down 0", (size, height - 1, width - 1), 2, 2, self._border.repeat(4))
@@ -145,11 +162,11 @@ def _kernel(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Kernel:
     return Kernel(weight.to(dtype).contiguous(memory_format=form), bias.to(dtype))
 
 
-def _folded_up(conv: nn.ConvTranspose2d, norm: Norm, dtype: torch.dtype) -> tuple[list[Kernel], Tensor]:
-    """The convolutions that make up a transposed one (in, out, 5, 5), and what is to lie around their input.
-
-    The latter half of the input has a norm that they take over.
-    """
+def _up(conv: nn.ConvTranspose2d, norm: Norm, dtype: torch.dtype) -> Up:
+    """A transposed convolution (in, out, 5, 5), the latter half of whose input has a norm."""
+    if conv.weight.numel() >= LARGE:
+        kernel = _parameters(conv, dtype)
+        return Up([kernel], _affine(norm, dtype), kernel.weight.new_zeros(conv.in_channels))
     factor, summand = _affine(norm, torch.float32)
     zeros = torch.zeros_like(factor)  # around the skip, and added to it
     scale, shift = torch.cat([zeros + 1, factor]), torch.cat([zeros, summand])
@@ -164,7 +181,7 @@ def _folded_up(conv: nn.ConvTranspose2d, norm: Norm, dtype: torch.dtype) -> tupl
         kernels = [
             _kernel(taps[row, column, ..., : 2 + row, : 2 + column], bias[row, column], dtype) for row, column in PHASES
         ]
-    return kernels, (-shift / scale).to(dtype)
+    return Up(kernels, None, (-shift / scale).to(dtype))
 
 
 def _folded_output(conv: nn.Conv2d, norm: Norm, dtype: torch.dtype) -> tuple[Kernel, Tensor]:
@@ -212,11 +229,11 @@ def _upsampled(x: Tensor, kernels: list[Kernel]) -> Phases:
             yield rows, (_convolved(strip, kernel)[:, : rows.stop - rows.start, :width] for kernel in kernels)
 
 
-def _transposed(x: Tensor, kernel: Kernel) -> Iterator[Tensor]:
+def _transposed(x: Tensor, kernel: Kernel) -> Phases:
     """The transposed convolution of (B, H, W, in), with its kernel as it is, as four (B, H, W, out)."""
     height, width = x.shape[1:3]
     taps = kernel.weight.flatten(1).T @ x.permute(0, 3, 1, 2).flatten(2)  # (B, out·25, H·W)
     y = F.fold(taps.float(), (2 * height + 3, 2 * width + 3), 5, stride=2).to(x.dtype)  # (B, out, 2H + 3, 2W + 3)
     y = (y + kernel.bias[:, None, None]).permute(0, 2, 3, 1)
-    for row, column in PHASES:
-        yield y[:, 1 + row : -2 : 2, 1 + column : -2 : 2]
+    parts = (y[:, 1 + row : -2 : 2, 1 + column : -2 : 2] for row, column in PHASES)
+    return [(slice(None), parts)]

@@ -26,7 +26,7 @@ from waveunet_cli.networks.spleeter import (
 )
 from waveunet_cli.streaming.frugal import FrugalNetwork
 
-TOGETHER = 64  # spectra transformed at once: few enough to stay in the processor's cache
+TOGETHER = 32  # spectra transformed at once: few enough to stay in the processor's cache
 
 
 class FoldedMasks:
