@@ -1,4 +1,4 @@
-"""The reference implementations' checkpoints, mixtures and outputs: those small enough lie in the repository."""
+"""The reference implementations' checkpoints, mixtures and outputs: two families small enough for the repository."""
 
 import json
 from pathlib import Path

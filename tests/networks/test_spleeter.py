@@ -15,11 +15,10 @@ from tf1_bundle import write_bundle
 from waveunet_cli.devices import choose_placement
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.importers.convert import convert
-from waveunet_cli.networks import folded_u_net
 from waveunet_cli.networks import spleeter as module
 from waveunet_cli.networks.checkpoint import load_checkpoint, save_checkpoint
 from waveunet_cli.networks.family import Model, build_network
-from waveunet_cli.networks.folded_u_net import FoldedUNet, Workspace
+from waveunet_cli.networks.folded_u_net import FoldedUNet
 from waveunet_cli.networks.spleeter import Spleeter, SpleeterConfig, apply_share_, shares_of
 from waveunet_cli.streaming.engine import new_engine
 
@@ -58,26 +57,7 @@ def test_folded_it_is_the_same_network(case, size):
     unet = network_of(CASES[case]).unets[1]
     x = torch.randn(2, CASES[case].channels, *size)
     with torch.no_grad():
-        torch.testing.assert_close(FoldedUNet(unet, torch.float32)(x, Workspace()), unet(x), atol=1e-5, rtol=1e-5)
-
-
-def test_large_kernels_serve_as_they_are(monkeypatch):
-    monkeypatch.setattr(folded_u_net, "LARGE", 30)
-    unet = network_of(CASES["wide levels"]).unets[0]
-    x = torch.randn(2, 2, 16, 24)
-    with torch.no_grad():
-        torch.testing.assert_close(FoldedUNet(unet, torch.float32)(x, Workspace()), unet(x), atol=1e-5, rtol=1e-5)
-
-
-def test_nothing_of_an_earlier_block_shows_and_strips_do_not(monkeypatch):
-    monkeypatch.setattr(folded_u_net, "STRIP", 50)
-    network, workspace = network_of(SMALL), Workspace()
-    for size in ((2, 2, 16, 24), (1, 2, 8, 8), (2, 2, 16, 24)):
-        x = torch.randn(*size)
-        for unet in network.unets:
-            with torch.no_grad():
-                found = FoldedUNet(unet, torch.float32)(x, workspace)
-                torch.testing.assert_close(found, unet(x), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(FoldedUNet(unet, torch.float32)(x), unet(x), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("factor", [0.0, -1e-30, -2.0])
@@ -87,7 +67,7 @@ def test_any_factor_of_a_norm_can_be_folded(factor):
     with torch.no_grad():
         for norm in (*unet.down_norms, *unet.up_norms):
             norm.weight[::2] = factor
-        torch.testing.assert_close(FoldedUNet(unet, torch.float32)(x, Workspace()), unet(x), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(FoldedUNet(unet, torch.float32)(x), unet(x), atol=1e-5, rtol=1e-5)
 
 
 def test_the_published_network():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from waveunet_cli.devices import Placement
-from waveunet_cli.networks.folded_u_net import FoldedUNet, Workspace
+from waveunet_cli.networks.folded_u_net import FoldedUNet
 from waveunet_cli.networks.spectra import Spectra
 from waveunet_cli.networks.spleeter import (
     MaskExtension,
@@ -26,7 +26,7 @@ from waveunet_cli.networks.spleeter import (
 )
 from waveunet_cli.streaming.frugal import FrugalNetwork
 
-TOGETHER = 32  # spectra transformed at once: few enough to stay in the processor's cache
+TOGETHER = 64  # spectra transformed at once: few enough to stay in the processor's cache
 
 
 class FoldedMasks:
@@ -36,7 +36,6 @@ class FoldedMasks:
         self._placement = placement
         self._network: nn.Module | None = None
         self._folded: list[FoldedUNet] = []
-        self._workspaces: list[Workspace] = []  # not in use; each thread that calls takes one
 
     def __call__(self, network: nn.Module, seen: Tensor) -> Tensor:
         """Magnitudes (B, C, T, bins) → masks (B, S, C, T, bins)."""
@@ -45,11 +44,9 @@ class FoldedMasks:
             dtype = self._placement.dtype if as_planned else torch.float32
             self._folded = [FoldedUNet(cast(SpleeterUNet, unet), dtype) for unet in cast(Spleeter, network).unets]
             self._network = network
-        workspace = self._workspaces.pop() if self._workspaces else Workspace()
         masks = seen.new_empty(seen.shape[0], len(self._folded), *seen.shape[1:])
         for unet, mask in zip(self._folded, masks.unbind(1), strict=True):
-            torch.sigmoid(unet(seen, workspace), out=mask)
-        self._workspaces.append(workspace)
+            torch.sigmoid(unet(seen), out=mask)
         return masks
 
 
