@@ -175,11 +175,11 @@ def test_read_errors_that_pass(run, here, monkeypatch, number):
     song(here / "song.wav")
     monkeypatch.setattr(lanes, "RETRY_SECONDS", (0.0, 0.0))
     error = OSError(number, os.strerror(number))
-    monkeypatch.setattr(read, "_check_file", Failing(read._check_file, error, 2))
+    monkeypatch.setattr(read, "_opened", Failing(read._opened, error, 2))
     ran = run("song.wav")
     assert ran.code == 0
     assert ran.err.count("trying again in 0 s") == 2
-    monkeypatch.setattr(read, "_check_file", Failing(read._check_file, error, 4))
+    monkeypatch.setattr(read, "_opened", Failing(read._opened, error, 4))
     ran = run("song.wav", "--overwrite", "always")
     assert ran.code == 1
     assert f"Error: song.wav: cannot be read ({os.strerror(number)})" in ran.err
