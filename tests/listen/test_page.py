@@ -177,6 +177,12 @@ def test_the_mixture_is_the_track_that_was_separated(separated, waveunet):
 
 
 @pytest.mark.thorough
+def test_a_picture_whose_format_is_not_named_is_a_png(separated, waveunet):
+    ran = waveunet("separate", "songs/one.wav", "-n", "tiny.safetensors", "--picture", "--page")
+    assert ran.code == 0, ran.err
+    assert (separated / "tiny/one/spectrograms.png").exists()
+
+
 def test_separate_writes_pages_and_pictures(separated, waveunet):
     options = ("separate", "songs", "-n", "tiny.safetensors", "--picture", "svg", "--page")
     for _ in range(2):  # the second time all songs are skipped

@@ -76,8 +76,10 @@ DEFAULT_JOBS = 2
 )
 @click.option(
     "--picture",
+    is_flag=False,
+    flag_value="png",  # of --picture without a value
     type=click.Choice(["png", "svg"]),
-    help="Draw the song and its stems as spectrograms, as waveunet plot does.",
+    help="Draw the song and its stems as spectrograms, as waveunet plot does; png if no format is named.",
 )
 @click.option("--stereo", is_flag=True, help="Write two channels for mono songs, too.")
 @click.option(
