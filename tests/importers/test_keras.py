@@ -1,6 +1,7 @@
 """The Keras port's checkpoints: reproduced from the file, and refused if the graph is another."""
 
 import json
+import os
 import shutil
 import sys
 
@@ -151,6 +152,17 @@ def test_a_graph_that_is_nested_too_deep_is_one_line(copy):
         file.attrs["model_config"] = "[" * 60_000
     with pytest.raises(CheckpointError, match="not a readable"):
         convert(copy)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    pipe = tmp_path / "model.h5"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR)
+    os.write(writer, keras_port.SIGNATURE * 2)  # as much as tells the format
+    with pytest.raises(CheckpointError, match=r"model\.h5: is no regular file; save the stream to a file first"):
+        convert(pipe)
+    os.close(writer)
 
 
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.99])

@@ -419,6 +419,20 @@ def test_an_interruption_while_the_loss_is_high_keeps_the_state_before(
     assert json.loads(safe_metadata(tmp_path / "other" / STATE)["progress"])["step"] == 6
 
 
+def test_a_training_that_ends_while_the_loss_is_high_is_saved_and_says_so(
+    songs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("waveunet_cli.training.stability.MEAN_STEPS", 3)
+    values = recipe_values(songs)
+    values["schedule"] |= {"steps": 12, "epoch_steps": 5}
+    scripted(monkeypatch, lambda step: 4.0 if step >= 8 else 1.0)
+    events: list[object] = []
+    monkeypatch.setattr(loop._Training, "_happened", lambda self, event: events.append(event))
+    assert run(values, tmp_path / "out").done
+    assert json.loads(safe_metadata(tmp_path / "out" / STATE)["progress"])["step"] == 12
+    assert any("as the training ended; train again with a lower" in str(event) for event in events)
+
+
 def safe_metadata(path: Path) -> dict[str, str]:
     with safe_open(path, "pt") as file:
         return dict(file.metadata())

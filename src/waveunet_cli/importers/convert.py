@@ -65,6 +65,8 @@ def refuse_unread(options: ImportOptions, where: str, format: str, read: frozens
 
 def _importer_of(foreign: Foreign) -> Importer:
     if foreign.bundle is None and not foreign.path.is_file():
+        if foreign.path.exists() and not foreign.path.is_dir():
+            raise CheckpointError(f"{foreign.path}: is no regular file; save the stream to a file first")
         raise CheckpointError(
             f"{foreign.path}: no such checkpoint; give a PyTorch or .h5 file, or a TensorFlow checkpoint's .index or "
             "folder"

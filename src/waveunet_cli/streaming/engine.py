@@ -40,7 +40,7 @@ class WindowedNetwork:
 @dataclass(frozen=True)
 class FrugalCarried:
     """A network that carries its layers' state from block to block, for so many signals as there is memory for; for
-    more of them it runs in windows, one signal after the other, which computes their context again."""
+    more of them it runs in windows of WINDOW_FRAMES, one signal after the other, which computes their context again."""
 
     network: CarriedNetwork
 

@@ -34,6 +34,7 @@ from waveunet_cli.training.state import State, copy_of, load_state, save_state, 
 from waveunet_cli.training.validate import Score, validate
 
 STATE, MODEL = "state.safetensors", "model.safetensors"
+LOWER = "a lower schedule.learning_rate, or with schedule.clip_factor = 3"  # what helps against a loss that rose
 
 
 def train(
@@ -48,7 +49,7 @@ def train(
     """Train into the folder `out`: its `state.safetensors` to go on from, its `model.safetensors` to separate with.
 
     `stop` is asked after every step; when it says True, everything is saved and the progress returned is not `done`.
-    While the loss is high (`broken_steps`), the state saved before stays instead.
+    While the loss is high (`broken_steps`), the state saved before stays instead, unless the training is done.
     Raises ConfigError, CheckpointError (state of another training, disk full), AudioReadError, and WaveUNetError when
     the loss is no longer finite, or rose and stays high.
     """
@@ -145,6 +146,10 @@ class _Training:
             if stopping and self.state.progress.broken_steps and (self.out / STATE).exists():
                 self._happened(Note("the loss is twice what it was: the state saved before it rose is kept"))
             elif stopping or self.state.progress.done or not self.state.progress.broken_steps:
+                if self.state.progress.done and self.state.progress.broken_steps:
+                    self._happened(
+                        Note(f"the loss was twice what it had been as the training ended; train again with {LOWER}")
+                    )
                 self._save()
 
     def _happened(self, event: TrainingEvent) -> None:
@@ -225,10 +230,9 @@ class _Training:
         return bool(stopping)
 
     def _remedy(self) -> str:
-        lower = "a lower schedule.learning_rate, or with schedule.clip_factor = 3"
         if (self.out / STATE).exists():
-            return f"the state saved last is from before: resume it with {lower}"
-        return f"nothing was saved yet: start again with {lower}"
+            return f"the state saved last is from before: resume it with {LOWER}"
+        return f"nothing was saved yet: start again with {LOWER}"
 
     def _loss(self, drawn: Drawn) -> Tensor:
         sources = drawn.sources.to(self.fabric.device)  # (B, S, C, t)
