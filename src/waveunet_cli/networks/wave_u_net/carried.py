@@ -69,8 +69,9 @@ class _Kernel:
         read = (frames + self.taps - 2) * step + 1
         channels = rows.shape[1]
         if read * channels <= SMALL:
-            windows = rows[:read:step].unfold(0, self.taps, 1)  # (frames, in, taps)
-            return F.linear(windows.flatten(1), self.weight.flatten(1), self.bias)
+            windows = rows[:read:step].unfold(0, self.taps, 1).transpose(1, 2)  # (frames, taps, in)
+            weight = self.weight.permute(0, 2, 3, 1)  # (out, 1, taps, in), as it lies in memory
+            return F.linear(windows.flatten(1), weight.flatten(1), self.bias)
         # Rows already are channels-last memory: seen as (1, C, 1, t), nothing is copied.
         size = read * channels
         x = rows.as_strided((1, channels, 1, read), (size, 1, size, channels))
