@@ -107,9 +107,11 @@ class CarriedStream:
     """
 
     def __init__(self, network: "CarriedNetwork", size: int = 1) -> None:
-        """`size` is B: how many signals run side by side, each with lines of its own."""
+        """`size` is B: how many signals run side by side; they take turns in the same lines."""
         self._network = network
-        self._lines = [network.new_lines() for _ in range(size)]
+        self._lines = network.new_lines()
+        self._current = 0  # the signal whose newest frames are in the lines
+        self._tails = {signal: self._lines.tails() for signal in range(1, size)}  # of the others
         self._pending: Tensor | None = None  # (B, C, t) not yet computed, the zeros in front included
         self._owed = 0  # frames received and not yet returned
         self._meaningless = network.delay  # frames to come that precede the first
@@ -137,8 +139,8 @@ class CarriedStream:
         outputs = [self._pending.new_zeros(size, self._network.sources, channels, 0)]
         for block in torch.split(self._pending[..., :frames], self._network.block, -1):
             if block.shape[-1]:
-                rows = zip(self._lines, block.transpose(1, 2), strict=True)  # each (t, C)
-                outputs.append(torch.cat([self._network.advance(lines, signal) for lines, signal in rows]))
+                signals = enumerate(block.transpose(1, 2))  # each (t, C)
+                outputs.append(torch.cat([self._network.advance(self._lines_of(i), rows) for i, rows in signals]))
         self._pending = self._pending[..., frames:]
         y = torch.cat(outputs, -1)
         start = min(self._meaningless, frames)
@@ -146,6 +148,13 @@ class CarriedStream:
         y = y[..., start : start + self._owed]
         self._owed -= y.shape[-1]
         return y
+
+    def _lines_of(self, signal: int) -> "_Lines":
+        if signal != self._current:
+            tails = self._tails[self._current] = self._tails.pop(signal)
+            self._lines.swap(tails)
+            self._current = signal
+        return self._lines
 
 
 class _Line:
@@ -174,6 +183,17 @@ class _Line:
         assert frames <= back <= self._end
         return self._rows[self._end - back : self._end - back + frames]
 
+    def tail(self) -> Tensor:
+        """A copy of all that is kept, the newest rows (keep, C)."""
+        return self.rows(self._keep, self._keep).clone()
+
+    def swap(self, tail: Tensor) -> None:
+        """Take the tail of another signal, leave in its place the one that was here."""
+        theirs = tail.clone()
+        tail.copy_(self.rows(self._keep, self._keep))
+        self._rows[: self._keep] = theirs
+        self._end = self._keep
+
 
 class _Lines(NamedTuple):
     """The state of one signal: what every layer keeps."""
@@ -181,6 +201,15 @@ class _Lines(NamedTuple):
     mixture: _Line
     down: list[_Line]
     coarse: list[_Line]  # what each level of the way up reads, deepest first
+
+    def tails(self) -> list[Tensor]:
+        """A copy of what all lines keep; half of a line is room for the next block."""
+        return [line.tail() for line in (self.mixture, *self.down, *self.coarse)]
+
+    def swap(self, tails: list[Tensor]) -> None:
+        """Take the tails of another signal, leave in their place those that were here."""
+        for line, tail in zip((self.mixture, *self.down, *self.coarse), tails, strict=True):
+            line.swap(tail)
 
 
 class CarriedNetwork:
