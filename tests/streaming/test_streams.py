@@ -116,7 +116,7 @@ def test_a_kernel_in_tiles_is_the_same_convolution(monkeypatch, taps, step, with
         assert kernel.tiled == (points is not None)
         for read in (rows, rows[: (frames + taps - 2) * step + 1]):  # nothing has to be after what it reads
             found = kernel.convolve(read, frames, step)
-            torch.testing.assert_close(found, expected[:frames], atol=2e-4, rtol=0)  # of values up to 150
+            torch.testing.assert_close(found, expected[:frames], atol=5e-4, rtol=0)  # of values up to 150
 
 
 def test_bfloat16_layers_stay_close():

@@ -126,7 +126,7 @@ class SongStream:
     def _stems_of(self, y: Tensor) -> dict[str, Audio]:
         """(B, S, C, t') → {stem: (frames, channels)}: of many channels fewer frames at once."""
         most_frames = max(1, MOST_NETWORK_SAMPLES // (y.shape[0] * y.shape[1] * y.shape[2]))
-        return self._joined([self._emit(self._up.push(self._needed(part))) for part in y.split(most_frames, -1)])
+        return self._joined([self._emit(self._up.push(self._needed(part))) for part in torch.split(y, most_frames, -1)])
 
     def _joined(self, parts: list[dict[str, Audio]]) -> dict[str, Audio]:
         if len(parts) == 1:
