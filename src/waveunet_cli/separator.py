@@ -8,7 +8,7 @@ from functools import cached_property
 from math import gcd, lcm
 from numbers import Real
 from pathlib import Path
-from typing import Any, Unpack, get_args
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -54,6 +54,7 @@ class _Options:
     stems: tuple[str, ...] | None
     two_stems: str | None
     stereo: bool
+    mask_extension: MaskExtension | None
 
 
 class Separator:
@@ -98,7 +99,7 @@ class Separator:
                 "leave it out for the default"
             )
         names: Any = tuple(stems) if isinstance(stems, Sequence) and not isinstance(stems, str) else stems
-        check(_Options(device, precision, names, two_stems, stereo))
+        check(_Options(device, precision, names, two_stems, stereo, mask_extension))
         self.placement = choose_placement(device, precision)
         dtype = str(self.placement.dtype).removeprefix("torch.")
         self.settings = {"two_stems": two_stems, "stereo": stereo, "precision": dtype}
@@ -107,7 +108,13 @@ class Separator:
             "stems": stems, "two_stems": two_stems, "stereo": stereo, "mask_extension": mask_extension,
         }  # fmt: skip
         self.model = model if isinstance(model, Model) else load_model(model)
-        self._extension = self._mask_extension(mask_extension)
+        if mask_extension is not None and not isinstance(self.model.config, SpleeterConfig):
+            raise ConfigError(
+                f"mask_extension: {self.model.name} has no masks that end below its band; leave out --mask-extension"
+            )
+        self._extension: MaskExtension = mask_extension or "average"
+        if self._extension != "average":
+            self.settings["mask_extension"] = self._extension
         self._selection = StemSelection.of(self.model.config, stems, two_stems)
         self._stereo = stereo
         self._segment_seconds = segment_seconds
@@ -224,19 +231,6 @@ class Separator:
     def compute(self, function: Callable[..., dict[str, Audio]], *arguments: Audio) -> dict[str, Audio]:
         """Call a stream's function in the one thread that computes, after those before it."""
         return self._networks.submit(function, *arguments).result()
-
-    def _mask_extension(self, asked: MaskExtension | None) -> MaskExtension:
-        if asked is None:
-            return "average"
-        if asked not in get_args(MaskExtension):
-            raise ConfigError(f"mask extension: found {asked!r}; expected one of {', '.join(get_args(MaskExtension))}")
-        if not isinstance(self.model.config, SpleeterConfig):
-            raise ConfigError(
-                f"mask extension: {self.model.name} has no masks that end below its band; leave out --mask-extension"
-            )
-        if asked != "average":
-            self.settings["mask_extension"] = asked
-        return asked
 
     @cached_property
     def _engine(self) -> Engine:

@@ -558,6 +558,31 @@ def test_a_bundle_is_imported_as_folder_index_or_prefix(catalogue, given):
         catalogue(None).import_checkpoint(given, "mine")
 
 
+def test_the_files_of_a_card_become_its_model_without_a_download(server, catalogue, tmp_path):
+    publish(server)
+    for name in (INDEX, DATA):
+        del server.files[f"/{name}"]
+    other = tmp_path / "other"
+    other.mkdir()
+    hub = catalogue()
+    with pytest.raises(ConfigError, match=r"is the name of a published model, and .*other does not hold it"):
+        hub.import_checkpoint(other, "lab-m5")
+    for name in (INDEX, DATA):
+        (other / name).write_bytes((GOLDEN / name).read_bytes()[:-1] + b"?")
+    with pytest.raises(DownloadError, match=rf"other: {INDEX} has sha256 .* other or damaged bytes"):
+        hub.import_checkpoint(other, "lab-m5")
+    with pytest.raises(ConfigError, match="is a published model; leave out --sample-rate"):
+        hub.import_checkpoint(GOLDEN, "lab-m5", ImportOptions(sample_rate=8000))
+    assert hub.entry("lab-m5").state == "available"
+
+    record = hub.import_checkpoint(GOLDEN, "lab-m5")
+    assert (record.licence, record.residual, record.sample_rate) == ("CC0-1.0", "accompaniment", 22_050)
+    assert record.origin == server.url(f"/{INDEX}")
+    assert hub.entry("lab-m5").state == "downloaded"
+    with pytest.raises(ConfigError, match="on this machine already"):
+        hub.import_checkpoint(GOLDEN, "lab-m5")
+
+
 def test_one_of_our_own_checkpoints_is_imported_as_it_is(catalogue, tmp_path):
     config = replace(M5, levels=2, filters=2)
     save_checkpoint(tmp_path / "a.safetensors", config, load_model(config).network.state_dict())

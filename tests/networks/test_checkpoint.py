@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from small_models import FOUR, MASKED, TINY, VALID, network_of
+from spleeter_models import SMALL as SPLEETER
 from waveunet_cli.errors import CheckpointError, ConfigError
 from waveunet_cli.hub.registry import shipped_folder
 from waveunet_cli.networks.checkpoint import load_checkpoint, save_checkpoint
@@ -20,7 +21,10 @@ from waveunet_cli.networks.family import FAMILIES, build_network, config_class, 
 from waveunet_cli.networks.keras_port import KerasPortConfig
 from waveunet_cli.networks.mss import MSSConfig
 from waveunet_cli.networks.pytorch_port import PyTorchPortConfig
+from waveunet_cli.networks.spectrogram_u_net import SpectrogramUNetConfig
 from waveunet_cli.networks.wave_u_net.config import M5, VARIANTS
+
+SPECTROGRAM = SpectrogramUNetConfig(levels=2, filters=4, dropout_levels=1)
 
 
 def save(path, config=TINY, **changes):
@@ -37,9 +41,12 @@ def refused(path):
     return message
 
 
-@pytest.mark.parametrize("config", VALID, ids=lambda config: f"{config.levels} levels")
+@pytest.mark.parametrize("config", [*VALID, SPECTROGRAM, SPLEETER], ids=lambda config: config.family)
 def test_weights_come_back(tmp_path, config):
-    network = network_of(config)
+    network = build_network(config)
+    for weight in network.state_dict().values():
+        if weight.is_floating_point():
+            weight.uniform_(0.1, 1)
     save_checkpoint(tmp_path / "a.safetensors", config, network.state_dict())
     model = load_checkpoint(tmp_path / "a.safetensors")
     assert (model.name, model.config) == ("a", config)

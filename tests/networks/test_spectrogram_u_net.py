@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from waveunet_cli import Separator
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.networks import spectrogram_u_net as module
-from waveunet_cli.networks.checkpoint import load_checkpoint, save_checkpoint
 from waveunet_cli.networks.family import Model, build_network
 from waveunet_cli.networks.spectrogram_u_net import U7, SpectrogramUNet, SpectrogramUNetConfig
 from waveunet_cli.training.network import Trainable
@@ -115,15 +114,6 @@ def test_one_step_of_training_lowers_the_loss_of_magnitudes() -> None:
         losses[-1].backward()
         optimizer.step()
     assert losses[1] < losses[0]
-
-
-def test_a_checkpoint_holds_all_of_it(tmp_path: Path) -> None:
-    network = network_of(SMALL)
-    save_checkpoint(tmp_path / "u.safetensors", SMALL, network.state_dict())
-    model = load_checkpoint(tmp_path / "u.safetensors")
-    assert model.config == SMALL
-    x = torch.randn(1, 1, SMALL.window().input)
-    torch.testing.assert_close(model.network(x), network(x))
 
 
 @pytest.mark.parametrize(

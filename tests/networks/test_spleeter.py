@@ -16,10 +16,9 @@ from waveunet_cli.devices import choose_placement
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.importers.convert import convert
 from waveunet_cli.networks import spleeter as module
-from waveunet_cli.networks.checkpoint import load_checkpoint, save_checkpoint
 from waveunet_cli.networks.family import Model, build_network
 from waveunet_cli.networks.folded_u_net import FoldedUNet
-from waveunet_cli.networks.spleeter import Spleeter, SpleeterConfig, apply_share_, shares_of
+from waveunet_cli.networks.spleeter import SpleeterConfig, apply_share_, shares_of
 from waveunet_cli.streaming.engine import new_engine
 
 
@@ -118,17 +117,6 @@ def test_all_weights_learn():
     network = network_of(SMALL).train()
     network(torch.randn(2, 2, SMALL.window().input))[:, 0].square().mean().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
-
-
-def test_a_checkpoint_holds_all_of_it(tmp_path):
-    network = network_of(SMALL)
-    save_checkpoint(tmp_path / "s.safetensors", SMALL, network.state_dict())
-    model = load_checkpoint(tmp_path / "s.safetensors")
-    assert model.config == SMALL
-    assert isinstance(model.network, Spleeter)
-    x = torch.randn(1, 2, SMALL.window().input)
-    with torch.no_grad():
-        torch.testing.assert_close(model.network(x), network(x))
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_a_setting_that_changes_samples_is_part_of_the_request():
 
 
 def test_an_extension_that_cannot_be_is_refused():
-    with pytest.raises(ConfigError, match="mask extension: identity has no masks that end below its band"):
+    with pytest.raises(ConfigError, match="mask_extension: identity has no masks that end below its band"):
         Separator(identity(), "cpu", mask_extension="average")
-    with pytest.raises(ConfigError, match="mask extension: found 'mean'; expected one of average, zeros"):
+    with pytest.raises(ConfigError, match='mask_extension: found \'mean\'; expected "average" or "zeros"'):
         Separator(Model("s", SMALL, NETWORKS[0]), "cpu", mask_extension="mean")

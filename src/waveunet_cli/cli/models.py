@@ -148,7 +148,8 @@ def import_model(path: Path, name: str, registry: str | None, **options: Any) ->
     """Convert a checkpoint of another program and keep it in the cache as a model.
 
     The program may be the paper's (TensorFlow 1), one of its ports (PyTorch, Keras), MSS_WaveUNet or Spleeter. A
-    .safetensors checkpoint of waveunet itself is copied.
+    .safetensors checkpoint of waveunet itself is copied. A folder that holds the files of a published model
+    becomes that model, under its own name and without a download, if the files have the published hashes.
 
     The options say what a checkpoint does not contain. A file CHECKPOINT.waveunet.toml beside the checkpoint may say
     the same, with the options' names as its keys: sample_rate = 44100. What neither says is taken from the models that

@@ -1,7 +1,7 @@
 """Every model there is and where it is: shipped cards, the user's registry, the cache. No torch here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -116,10 +116,29 @@ class Catalogue:
             self.cache.record_first_use(name, None)
 
     def import_checkpoint(self, path: Path, name: str, options: ImportOptions | None = None) -> Record:
-        """Convert a checkpoint into the cache under a name that no card has; see `import_model`."""
-        if name.lower() in self._shipped.names | self._registered.names:
-            raise ConfigError(f"{name}: is the name of a published model; choose another")
-        return import_model(path, name, self.cache, options or ImportOptions())
+        """Convert a checkpoint into the cache; see `import_model`.
+
+        The name of a card is only for the card's own files, known by their hashes, in the folder `path`: they become
+        the card's model, as if they had been downloaded. Raises ConfigError for any other file under that name, and for
+        options, which the card states; DownloadError for files with the right names and other bytes.
+        """
+        options = options or ImportOptions()
+        if name.lower() not in self._shipped.names | self._registered.names:
+            return import_model(path, name, self.cache, options)
+        card = self._shipped.good.get(name.lower()) or self._registered.good.get(name.lower())
+        found = replace(card, origin=str(path)) if card and all(file.hash_known for file in card.files) else None
+        if found is None or local_files(found) is None:
+            raise ConfigError(f"{name}: is the name of a published model, and {path} does not hold it; choose another")
+        if options.given():
+            given = ", ".join(f"--{option.replace('_', '-')}" for option in options.given())
+            raise ConfigError(f"{name}: is a published model; leave out {given}, which its card states")
+        if self.entry(name).path:
+            raise ConfigError(f"{name}: this published model is on this machine already; nothing to import")
+        with Installer(self.cache, self._downloader) as installer:
+            try:
+                return installer.install(found)
+            except DownloadError as error:
+                raise DownloadError(f"{path}: {error}") from error
 
     @staticmethod
     def _card(cards: Cards, name: str) -> Card | None:

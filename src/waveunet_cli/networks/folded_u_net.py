@@ -65,10 +65,10 @@ class FoldedUNet:
         for kernels, border in self._up:
             skip = skips.pop()
             x = _frame(skip, 1, 1, border)
-            inner = x[:, 1:-1, 1:-1]
-            inner[..., : skip.shape[-1]] = skip
-            self._activate_up(phases, inner[..., skip.shape[-1] :])
-            del skip
+            as_it_was, upsampled = x[:, 1:-1, 1:-1].chunk(2, -1)
+            as_it_was[:] = skip
+            del skip  # before the convolutions, which `phases` only computes when asked
+            self._activate_up(phases, upsampled)
             phases = _upsampled(x, kernels)
         x = _frame(seen, 3, 3, self._border)
         self._activate_up(phases, x[:, 3:-3, 3:-3])
