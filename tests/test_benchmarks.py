@@ -26,7 +26,12 @@ CONFIG = replace(MASKED[0], channels=2)
 def printed(tmp_path, monkeypatch, capsys, benchmark):
     """Run one, and get what it prints."""
     monkeypatch.chdir(tmp_path)
-    for owner, name in ((carried._Kernel, "convolve"), (Resampler, "push"), (Resampler, "flush")):
+    for owner, name in (
+        (carried._Kernel, "convolve"),
+        (carried, "points_for"),
+        (Resampler, "push"),
+        (Resampler, "flush"),
+    ):
         monkeypatch.setattr(owner, name, getattr(owner, name))  # some replace these; they are put back
     save_checkpoint(tmp_path / "tiny.safetensors", CONFIG, network_of(CONFIG).state_dict())
     rng = np.random.default_rng(0)

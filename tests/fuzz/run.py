@@ -32,11 +32,10 @@ from waveunet_cli.errors import WaveUNetError
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fuzz.inputs import KINDS, Kind
+from fuzz.inputs import KINDS, MOST_BYTES, Kind
 
 TIME_SECONDS = 20.0  # of the processor
 WAIT_SECONDS = 200.0  # for a process that does nothing, or has no turn
-MEMORY_BYTES = 512 << 20
 ADDRESSES_BYTES = 2 << 30  # beyond what the process has at its start
 LONGEST_LINE = 2000
 
@@ -141,7 +140,7 @@ def _open_all(kind: Kind, source: Path, folder: Path, numbers: range, seed: int,
         started = time.monotonic()
         what, told = _opened(kind, place)
         seconds, peak = time.monotonic() - started, _own_bytes("VmHWM")
-        if peak > MEMORY_BYTES + 2 * size:
+        if peak > MOST_BYTES + 2 * size:
             what, told = "fault", f"{told or what}, with {peak / 1e6:.0f} MB"
         shutil.rmtree(place)
         os.write(answers, f"{what}\t{seconds}\t{peak}\t{told}\n".encode())

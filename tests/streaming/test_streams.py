@@ -15,7 +15,7 @@ from waveunet_cli.errors import ConfigError
 from waveunet_cli.networks.family import Model
 from waveunet_cli.networks.geometry import shorter
 from waveunet_cli.networks.wave_u_net import carried
-from waveunet_cli.networks.wave_u_net.carried import FEW, CarriedNetwork, CarriedStream, _Kernel
+from waveunet_cli.networks.wave_u_net.carried import CarriedNetwork, CarriedStream, _Kernel
 from waveunet_cli.networks.wave_u_net.config import M1, M2, M5
 from waveunet_cli.streaming.engine import new_engine
 from waveunet_cli.streaming.frugal import MOST_SIGNALS
@@ -104,15 +104,19 @@ def test_wide_layers_take_the_convolution():
         assert_same(through(CarriedStream(CarriedNetwork(network, block_frames=block)), x, (5000, 17)), expected)
 
 
-@pytest.mark.parametrize("splits", [0, 1, 2])
-@pytest.mark.parametrize("taps", [15, 5, 4, 1])
-@pytest.mark.parametrize("step", [1, 2])
-def test_a_kernel_with_fewer_products_is_the_same_convolution(splits, taps, step):
-    weight, bias, rows = noise(3, 7, taps), noise(3), noise(4 * FEW, 7, seed=1)
+@pytest.mark.parametrize(("taps", "step"), [(15, 1), (15, 2), (5, 1)])
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("frames", [200, 1111, 4096])
+def test_a_kernel_in_tiles_is_the_same_convolution(monkeypatch, taps, step, with_bias, frames):
+    weight, bias, rows = noise(30, 70, taps), noise(30) if with_bias else None, noise(9000, 70, seed=1)
     expected = torch.nn.functional.conv1d(rows.T[None], weight, bias, stride=step, dilation=step)[0].T  # (t, out)
-    frames = len(expected) // 4 * 4  # so that both splittings take place
-    found = _Kernel(weight, bias, torch.float32, splits).convolve(rows, frames, step)
-    torch.testing.assert_close(found, expected[:frames], atol=2e-5, rtol=0)
+    for points in (40, None):
+        monkeypatch.setattr(carried, "points_for", lambda *shape, points=points: points)
+        kernel = _Kernel(weight, bias, torch.float32, 4096)
+        assert kernel.tiled == (points is not None)
+        for read in (rows, rows[: (frames + taps - 2) * step + 1]):  # nothing has to be after what it reads
+            found = kernel.convolve(read, frames, step)
+            torch.testing.assert_close(found, expected[:frames], atol=5e-4, rtol=0)  # of values up to 150
 
 
 def test_bfloat16_layers_stay_close():
@@ -152,11 +156,11 @@ def test_silence_before_a_song_is_not_computed():
     assert sum(computed) <= 200 + network.config.window(1).context + 3 * carried_network.step
 
 
-@pytest.mark.parametrize(("most_frames", "splits"), [(FEW - 1, 0), (FEW, 1), (2 * FEW, 2), (8 * FEW, 2)])
-def test_kernels_are_split_only_where_that_is_used(most_frames, splits):
-    layer = torch.nn.Conv1d(72, 1, 15)
-    assert carried._splits(layer, torch.float32, most_frames) == splits
-    assert carried._splits(layer, torch.bfloat16, most_frames) == 0
+def test_layers_run_in_tiles_only_where_that_saves_time():
+    assert _Kernel(noise(96, 72, 15), None, torch.float32, 8192).tiled
+    assert not _Kernel(noise(96, 72, 15), None, torch.bfloat16, 8192).tiled  # loses bits, and saves nothing
+    assert not _Kernel(noise(24, 2, 15), None, torch.float32, 65_536).tiled  # few channels
+    assert not _Kernel(noise(264, 240, 15), None, torch.float32, 64).tiled  # few frames
 
 
 # --- how far a sample reaches

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 POLYNOMIAL = 0x82F63B78  # reflected
 LANE_WORDS = 512  # of 16 bits
+FEW_BYTES = 8192  # fewer are done sooner one by one
 Words = NDArray[np.uint32]
 
 
@@ -30,7 +31,7 @@ def masked_crc32c(data: bytes | bytearray | memoryview) -> int:
 def crc32c(data: bytes | bytearray | memoryview) -> int:
     """The CRC-32C of `data`."""
     size = len(data)
-    if size < 4:  # the inverted bytes would reach beyond the message
+    if size < FEW_BYTES:
         return _short(bytes(data))
     lanes = -(-size // (2 * LANE_WORDS))
     padded = np.zeros(lanes * 2 * LANE_WORDS, np.uint8)
@@ -58,10 +59,16 @@ def _advance(registers: Words, words: NDArray[np.uint16], table: Words) -> Words
 
 
 def _short(data: bytes) -> int:
-    crc = 0xFFFFFFFF
+    crc, table = 0xFFFFFFFF, _byte_list()
     for byte in data:
-        crc = int(_byte_table()[(crc ^ byte) & 0xFF]) ^ (crc >> 8)
+        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
     return crc ^ 0xFFFFFFFF
+
+
+@lru_cache(maxsize=1)
+def _byte_list() -> list[int]:
+    listed: list[int] = _byte_table().tolist()
+    return listed
 
 
 @lru_cache(maxsize=1)

@@ -12,7 +12,8 @@ import h5py  # type: ignore[import-untyped]
 import numpy as np
 
 
-def main(path: str, out: str) -> None:
+def read(path: str, out: str) -> None:
+    """Write OUT; raises anything."""
     size = os.stat(path).st_size  # noqa: PTH116
     arrays: dict[str, Any] = {}
     with h5py.File(path, "r") as file:
@@ -35,8 +36,13 @@ def main(path: str, out: str) -> None:
     np.savez(out, **arrays)
 
 
-if __name__ == "__main__":
+def main(path: str, out: str) -> None:
+    """Write OUT, or end with the reason."""
     try:
-        main(*sys.argv[1:])
+        read(path, out)
     except Exception as error:  # damage can make anything of the names and numbers inside
         sys.exit(" ".join(f"{type(error).__name__}: {error}".split()))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

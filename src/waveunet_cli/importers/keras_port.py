@@ -31,6 +31,7 @@ from waveunet_cli.networks.keras_port import SLOPE, KerasPortConfig
 FORMAT = "Keras port"
 READER = Path(__file__).with_name("h5_reader.py")
 LEAST_SECONDS, SLOWEST_BYTES_PER_SECOND = 60.0, 1e6  # to read a file; a disk gives a hundred times as many
+NO_FILTERS = {"HDF5_PLUGIN_PRELOAD": "::"}  # beside the library's own, in the environment
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 Read = Callable[[str, str], NDArray[np.float32]]
 
@@ -81,26 +82,30 @@ def _stored(path: Path) -> dict[str, NDArray[Any]]:
     """The graph and the arrays of a file, read by a process of its own: libhdf5 crashes on some damaged ones."""
     with TemporaryDirectory() as folder:
         out = Path(folder) / "arrays.npz"
-        read = [sys.executable, "-P", str(READER), str(path), str(out)]
         seconds = LEAST_SECONDS + path.stat().st_size / SLOWEST_BYTES_PER_SECOND
-        environment = {**os.environ, "HDF5_PLUGIN_PRELOAD": "::"}  # no filters beside the library's own
         try:
-            done = subprocess.run(
-                read,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=seconds,
-                env=environment,
-            )
+            code, said = read_apart(path, out, seconds)
         except subprocess.TimeoutExpired as error:
             raise _unreadable(path, f"the HDF5 library did not come to an end in {seconds:.0f} s") from error
-        if done.returncode:
-            said = done.stderr.strip().splitlines() if done.returncode > 0 else ()
-            raise _unreadable(path, said[-1] if said else "it crashes the HDF5 library")
+        if code:
+            lines = said.strip().splitlines() if code > 0 else ()
+            raise _unreadable(path, lines[-1] if lines else "it crashes the HDF5 library")
         with np.load(out) as stored:
             return dict(stored)
+
+
+def read_apart(path: Path, out: Path, seconds: float) -> tuple[int, str]:
+    """Run h5_reader.py; its exit code, negative for a signal, and what it says. Raises TimeoutExpired."""
+    done = subprocess.run(
+        [sys.executable, "-P", str(READER), str(path), str(out)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=seconds,
+        env={**os.environ, **NO_FILTERS},
+    )
+    return done.returncode, done.stderr
 
 
 def _unreadable(path: Path, reason: str) -> CheckpointError:

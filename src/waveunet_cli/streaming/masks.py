@@ -48,9 +48,10 @@ class MaskedStream:
         self._pending = estimates[..., hops * HOP :]
         if not hops:
             return estimates[..., :0]
-        masked = mask(estimates[..., : (hops + 2) * HOP])
-        self._top_shares.append(masked.top_shares[..., self._known :])
+        whole = estimates[..., : (hops + 2) * HOP]
+        sources, top_shares = zip(*(mask(signal) for signal in torch.split(whole, 1)), strict=True)  # spectra take memory
+        self._top_shares.append(torch.cat(top_shares)[..., self._known :])
         self._known = 1
-        y = masked.sources[..., : self._owed]
+        y = torch.cat(sources)[..., : self._owed]
         self._owed -= y.shape[-1]
         return y

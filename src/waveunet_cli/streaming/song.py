@@ -34,6 +34,7 @@ from waveunet_cli.streaming.windows import Stream
 
 BLOCK_FRAMES = 65_536  # of the file that pass through all stages at once, however long the blocks are that come
 MOST_BLOCK_SAMPLES = 1 << 20  # of all channels, at the file's rate or the model's: fewer frames if one is extreme
+MOST_NETWORK_SAMPLES = 1 << 19  # of all channels and sources, that pass through the stages after the network at once
 
 Audio = NDArray[np.float32]
 
@@ -104,23 +105,33 @@ class SongStream:
         size = self._block_frames
         if len(block) > size:
             parts = [self.push(block[start : start + size]) for start in range(0, len(block), size)]
-            return {stem: np.concatenate([part[stem] for part in parts]) for stem in self._selection.stems}
+            return self._joined(parts)
         mixture = self._layout.at_the_door(torch.from_numpy(np.ascontiguousarray(block.T, dtype=np.float32)))
         self._mixture = torch.cat([self._mixture, mixture], -1)  # (ch, t)
         x = self._layout.to_model(mixture)  # (B, C, t)
         if self._device.type == "cuda":
             x = x.pin_memory().to(self._device, non_blocking=True)
         y = self._network.push(self._down.push(x.to(self._device)))  # (B, S, C, t')
-        return self._emit(self._up.push(self._needed(y)))
+        return self._stems_of(y)
 
     def flush(self) -> dict[str, Audio]:
         """The rest of the song: {stem: (frames', channels)}."""
         started = self.push(np.zeros((0, self._layout.file), np.float32))  # else a song of no blocks has no shape
         before = self._network.push(self._down.flush())
-        y = torch.cat([before, self._network.flush()], -1)
-        rest = self._emit(torch.cat([self._up.push(self._needed(y)), self._up.flush()], -1))
+        rest = self._stems_of(torch.cat([before, self._network.flush()], -1))
+        last = self._emit(self._up.flush())
         self._ended = True
-        return {stem: np.concatenate([started[stem], audio]) for stem, audio in rest.items()}
+        return self._joined([started, rest, last])
+
+    def _stems_of(self, y: Tensor) -> dict[str, Audio]:
+        """(B, S, C, t') → {stem: (frames, channels)}: of many channels fewer frames at once."""
+        most_frames = max(1, MOST_NETWORK_SAMPLES // (y.shape[0] * y.shape[1] * y.shape[2]))
+        return self._joined([self._emit(self._up.push(self._needed(part))) for part in torch.split(y, most_frames, -1)])
+
+    def _joined(self, parts: list[dict[str, Audio]]) -> dict[str, Audio]:
+        if len(parts) == 1:
+            return parts[0]
+        return {stem: np.concatenate([part.pop(stem) for part in parts]) for stem in self._selection.stems}
 
     def _needed(self, y: Tensor) -> Tensor:
         """(B, S, C, t') → the sources to be resampled (S', ch, t'), and for the treble, last, all sources together."""

@@ -43,13 +43,21 @@ class Muon(torch.optim.AdamW):
 
 
 def equalized(x: Tensor) -> Tensor:
-    """A matrix (m, n) with the singular vectors of x and singular values near 1, by Newton and Schulz's iteration."""
+    """A matrix (m, n) with the singular vectors of x and singular values near 1, by Newton and Schulz's iteration.
+
+    An iteration multiplies x by a polynomial P of its Gram matrix x·xᵀ, which becomes P·x·xᵀ·P. So the iterations need
+    the small Gram matrix alone, and x is multiplied once, by the product of all P: a fifth of the work.
+    """
     a, b, c = POLYNOMIAL
     wide: Tensor = x.T if x.shape[0] > x.shape[1] else x
     wide = wide / (wide.norm() + 1e-12)
+    gram = wide @ wide.T
+    product = identity = torch.eye(len(gram), dtype=x.dtype, device=x.device)
     for _ in range(ITERATIONS):
-        gram = wide @ wide.T
-        wide = a * wide + (b * gram + c * gram @ gram) @ wide
+        polynomial = torch.addmm(a * identity + b * gram, gram, gram, alpha=c)
+        product = polynomial @ product
+        gram = polynomial @ gram @ polynomial
+    wide = product @ wide
     return wide.T if x.shape[0] > x.shape[1] else wide
 
 

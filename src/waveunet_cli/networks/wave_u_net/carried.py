@@ -29,60 +29,49 @@ from torch import Tensor, nn
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.networks.geometry import valid_window
 from waveunet_cli.networks.wave_u_net.network import SLOPE, UpKernel, WaveUNet, as_2d
+from waveunet_cli.networks.wave_u_net.tiles import points_for, tile_kernel, tiles_of, tiling, transform
 
 BLOCK_FRAMES = 65_536  # nearly as fast as any of 32 Ki … 256 Ki on the CPUs tried, in less memory
 WINDOW_FRAMES = 131_072  # at least, of a window; as many again are its context
 CHUNK_FRAMES = 32_768  # of a layer, computed and activated while they are in the cache; even
+CHUNK_TILES = 128  # likewise, of a layer that is computed in tiles
 SMALL = 20_480  # values of an input up to which torch would convolve on one core, slowly
-MOST_SPLITS = 2
-FEW = 512  # frames below which reading three kernels costs more than one with fewer products saves
 
 
 class _Kernel:
-    """A convolution of rows, with fewer multiplications where there are many channels.
+    """A convolution of rows; in tiles (see tiles.py) where that takes less time."""
 
-    Let x0 and x1 be the even and the odd of the frames read, w0 and w1 the even and the odd taps. Then (Karatsuba's
-    trick; "later" means one frame)
-
-        y[2m]     = w0·x0 + w1·x1         = (w0 + w1)·x1 + w0·(x0 − x1)
-        y[2m + 1] = w0·x1 + w1·(x0 later) = (w0 + w1)·x1 + w1·(x0 later − x1)
-
-    so for 15 taps two frames take 8 + 8 + 7 taps instead of 15 + 15, and these three kernels can be split again.
-    Sums and differences of frames cost no multiplications, but memory traffic: worth it from about 72 channels on.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, splits: int = 0) -> None:
-        """`weight` [out, in, tap]; `splits` is how often the trick is used."""
-        self.weight = as_2d(weight).to(dtype)
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, most_frames: int) -> None:
+        """`weight` [out, in, tap]; `most_frames` is how many frames are computed at once at most."""
+        self.channels, inside, self.taps = weight.shape
         self.bias = None if bias is None else bias.to(dtype)
-        self.taps = weight.shape[-1]
-        self.parts: tuple[_Kernel, _Kernel, _Kernel] | None = None
-        if splits and self.taps > 1:
-            w0, w1 = weight[..., 0::2], weight[..., 1::2]
-            shared = w0 + F.pad(w1, (0, w0.shape[-1] - w1.shape[-1]))
-            self.parts = (
-                _Kernel(shared, bias, dtype, splits - 1),
-                _Kernel(w0, None, dtype, splits - 1),
-                _Kernel(w1, None, dtype, splits - 1),
-            )
+        # A shorter format would lose bits in the transforms, and multiplies fast anyway.
+        points = points_for(self.taps, inside, self.channels, most_frames) if dtype == torch.float32 else None
+        self.tiled = points is not None
+        if points is None:
+            self.chunk_frames = CHUNK_FRAMES
+            self.weight = as_2d(weight).to(dtype)
+        else:
+            self._tiling, self._points = tiling(points, self.taps), points
+            self.chunk_frames = CHUNK_TILES * (points - self.taps + 1)
+            self.weight = tile_kernel(weight, points)
 
     def convolve(self, rows: Tensor, frames: int, step: int = 1) -> Tensor:
         """The first `frames` frames (frames, out) of the convolution with every `step`-th of rows (t, in)."""
-        if self.parts is not None and frames % 2 == 0 and frames >= FEW:
-            shared, even, odd = self.parts
-            pairs = frames // 2
-            x0, x1 = rows[0 :: 2 * step], rows[step :: 2 * step]
-            even_reads, odd_reads = pairs + even.taps - 1, pairs + odd.taps - 1
-            both = shared.convolve(rows[step:], pairs, 2 * step)
-            y = rows.new_empty(pairs, 2, both.shape[1])
-            torch.add(both, even.convolve(x0[:even_reads] - x1[:even_reads], pairs), out=y[:, 0])
-            torch.add(both, odd.convolve(x0[1 : odd_reads + 1] - x1[:odd_reads], pairs), out=y[:, 1])
-            return y.flatten(0, 1)
+        if self.tiled:
+            number = -(-frames // (self._points - self.taps + 1))
+            tiles = tiles_of(rows[::step], number, self._points, self.taps)
+            products = torch.bmm(transform(self._tiling.before, tiles), self.weight)  # (P, n, out)
+            if self.bias is not None:
+                products[0] += self._points * self.bias  # a constant is a transform's bin 0
+            y = torch.bmm(self._tiling.after.expand(number, -1, -1), products.transpose(0, 1))  # (n, m, out)
+            return y.flatten(0, 1)[:frames]
         read = (frames + self.taps - 2) * step + 1
         channels = rows.shape[1]
         if read * channels <= SMALL:
-            windows = rows[:read:step].unfold(0, self.taps, 1)  # (frames, in, taps)
-            return F.linear(windows.flatten(1), self.weight.flatten(1), self.bias)
+            windows = rows[:read:step].unfold(0, self.taps, 1).transpose(1, 2)  # (frames, taps, in)
+            weight = self.weight.permute(0, 2, 3, 1)  # (out, 1, taps, in), as it lies in memory
+            return F.linear(windows.flatten(1), weight.flatten(1), self.bias)
         # Rows already are channels-last memory: seen as (1, C, 1, t), nothing is copied.
         size = read * channels
         x = rows.as_strided((1, channels, 1, read), (size, 1, size, channels))
@@ -93,12 +82,14 @@ class _Kernel:
 class _UpKernel:
     """A level of the way up; the filters of even frames are one tap shorter than those of odd ones (see network.py)."""
 
-    def __init__(self, kernel: UpKernel, dtype: torch.dtype) -> None:
+    def __init__(self, kernel: UpKernel, dtype: torch.dtype, most_frames: int) -> None:
         coarse, skip = kernel.coarse.squeeze(2), kernel.skip.squeeze(2)
         out = skip.shape[0]
-        self.even = _Kernel(coarse[:out, :, :-1], None, dtype)
-        self.odd = _Kernel(coarse[out:], None, dtype)
-        self.skip = _Kernel(skip, kernel.coarse_bias[:out], dtype)
+        self.even = _Kernel(coarse[:out, :, :-1], None, dtype, most_frames // 2)
+        self.odd = _Kernel(coarse[out:], None, dtype, most_frames // 2)
+        self.skip = _Kernel(skip, kernel.coarse_bias[:out], dtype, most_frames)
+        parts = (self.skip.chunk_frames, 2 * self.even.chunk_frames, 2 * self.odd.chunk_frames)
+        self.chunk_frames = min(parts) // 2 * 2
 
     def compute(self, coarse: Tensor, skip: Tensor, frames: int) -> Tensor:
         """Rows (frames / 2 + q − 1, in) and (frames + up_taps − 1, out) → (frames, out), before the LeakyReLU."""
@@ -116,9 +107,11 @@ class CarriedStream:
     """
 
     def __init__(self, network: "CarriedNetwork", size: int = 1) -> None:
-        """`size` is B: how many signals run side by side, each with lines of its own."""
+        """`size` is B: how many signals run side by side; they take turns in the same lines."""
         self._network = network
-        self._lines = [network.new_lines() for _ in range(size)]
+        self._lines = network.new_lines()
+        self._current = 0  # the signal whose newest frames are in the lines
+        self._tails = {signal: self._lines.tails() for signal in range(1, size)}  # of the others
         self._pending: Tensor | None = None  # (B, C, t) not yet computed, the zeros in front included
         self._owed = 0  # frames received and not yet returned
         self._meaningless = network.delay  # frames to come that precede the first
@@ -146,8 +139,8 @@ class CarriedStream:
         outputs = [self._pending.new_zeros(size, self._network.sources, channels, 0)]
         for block in torch.split(self._pending[..., :frames], self._network.block, -1):
             if block.shape[-1]:
-                rows = zip(self._lines, block.transpose(1, 2), strict=True)  # each (t, C)
-                outputs.append(torch.cat([self._network.advance(lines, signal) for lines, signal in rows]))
+                signals = enumerate(block.transpose(1, 2))  # each (t, C)
+                outputs.append(torch.cat([self._network.advance(self._lines_of(i), rows) for i, rows in signals]))
         self._pending = self._pending[..., frames:]
         y = torch.cat(outputs, -1)
         start = min(self._meaningless, frames)
@@ -155,6 +148,13 @@ class CarriedStream:
         y = y[..., start : start + self._owed]
         self._owed -= y.shape[-1]
         return y
+
+    def _lines_of(self, signal: int) -> "_Lines":
+        if signal != self._current:
+            tails = self._tails[self._current] = self._tails.pop(signal)
+            self._lines.swap(tails)
+            self._current = signal
+        return self._lines
 
 
 class _Line:
@@ -183,6 +183,17 @@ class _Line:
         assert frames <= back <= self._end
         return self._rows[self._end - back : self._end - back + frames]
 
+    def tail(self) -> Tensor:
+        """A copy of all that is kept, the newest rows (keep, C)."""
+        return self.rows(self._keep, self._keep).clone()
+
+    def swap(self, tail: Tensor) -> None:
+        """Take the tail of another signal, leave in its place the one that was here."""
+        theirs = tail.clone()
+        tail.copy_(self.rows(self._keep, self._keep))
+        self._rows[: self._keep] = theirs
+        self._end = self._keep
+
 
 class _Lines(NamedTuple):
     """The state of one signal: what every layer keeps."""
@@ -190,6 +201,15 @@ class _Lines(NamedTuple):
     mixture: _Line
     down: list[_Line]
     coarse: list[_Line]  # what each level of the way up reads, deepest first
+
+    def tails(self) -> list[Tensor]:
+        """A copy of what all lines keep; half of a line is room for the next block."""
+        return [line.tail() for line in (self.mixture, *self.down, *self.coarse)]
+
+    def swap(self, tails: list[Tensor]) -> None:
+        """Take the tails of another signal, leave in their place those that were here."""
+        for line, tail in zip((self.mixture, *self.down, *self.coarse), tails, strict=True):
+            line.swap(tail)
 
 
 class CarriedNetwork:
@@ -238,13 +258,16 @@ class CarriedNetwork:
 
         with torch.no_grad():
             self._down = [
-                _Kernel(conv.weight, conv.bias, dtype, _splits(conv, dtype, self.block >> level))
+                _Kernel(conv.weight, conv.bias, dtype, self.block >> level)
                 for level, conv in enumerate(cast(nn.Conv1d, module) for module in [*network.down, network.bottleneck])
             ]
             for kernel, conv in zip(self._down, [*network.down, network.bottleneck], strict=True):
-                if kernel.weight.dtype == conv.weight.dtype:  # the same numbers, held once
+                if not kernel.tiled and kernel.weight.dtype == conv.weight.dtype:  # the same numbers, held once
                     conv.weight = nn.Parameter(kernel.weight.squeeze(2), conv.weight.requires_grad)
-            self._up = [_UpKernel(network.up_kernel(level), dtype) for level in range(levels)]  # deepest first
+            self._up = [  # deepest first
+                _UpKernel(network.up_kernel(level), dtype, self.block >> (levels - 1 - level))
+                for level in range(levels)
+            ]
             self._silence = self._answers_to_silence()
 
     def stream(self, size: int = 1) -> CarriedStream:
@@ -315,8 +338,8 @@ class CarriedNetwork:
             new //= step
             line = lines.down[level] if level < len(lines.down) else lines.coarse[0]
             target = line.extend(new)
-            for start in range(0, new, CHUNK_FRAMES):
-                chunk = target[start : start + CHUNK_FRAMES]  # (t, F_c·(level + 1))
+            for start in range(0, new, down.chunk_frames):
+                chunk = target[start : start + down.chunk_frames]  # (t, F_c·(level + 1))
                 x = down.convolve(rows[start * step :], len(chunk), step)
                 torch.ops.aten.leaky_relu.out(x, SLOPE, out=chunk)
 
@@ -325,19 +348,11 @@ class CarriedNetwork:
             coarse = lines.coarse[level].rows(read, read)
             new *= 2
             skip = lines.down[-1 - level].rows(new + self._skips_back[level], new + self._up_taps - 1)
-            channels = up.skip.weight.shape[0]  # F_c·(levels − level)
+            channels = up.skip.channels  # F_c·(levels − level)
             last = level + 1 == len(self._up)
             target = skip.new_empty(new, channels) if last else lines.coarse[level + 1].extend(new)
-            for start in range(0, new, CHUNK_FRAMES):
-                chunk = target[start : start + CHUNK_FRAMES]
+            for start in range(0, new, up.chunk_frames):
+                chunk = target[start : start + up.chunk_frames]
                 y = up.compute(coarse[start // 2 :], skip[start:], len(chunk))
                 torch.ops.aten.leaky_relu.out(y, SLOPE, out=chunk)
         return target
-
-
-def _splits(convolution: nn.Conv1d, dtype: torch.dtype, most_frames: int) -> int:
-    """How often to split the kernel of a layer that computes at most `most_frames` frames at once."""
-    # Differences of frames would lose bits in a shorter format, where multiplications are cheap anyway.
-    if convolution.in_channels < 72 or dtype != torch.float32:
-        return 0
-    return sum(most_frames >> split >= FEW for split in range(MOST_SPLITS))

@@ -10,13 +10,14 @@ is, over the frames t = r + K·j of one phase r (K taps), a single matrix produc
 memory x[r + K·j + k, c] is the contiguous matrix (j; k, c), and g[r + K·j, o] one with a longer row stride.
 """
 
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from waveunet_cli.networks.wave_u_net.network import SLOPE, WaveUNet, as_2d, crop
+from waveunet_cli.networks.wave_u_net.tiles import points_for, tile_kernel, tiles_of, tiling, transform
 
 
 def kernel_gradient(x: Tensor, grad: Tensor, taps: int) -> Tensor:
@@ -44,14 +45,6 @@ def input_gradient(x_shape: torch.Size, weight: Tensor, grad: Tensor, padding: i
     )
 
 
-class Piece(NamedTuple):
-    """Frames to compute of a convolution: `frames` of them, from frame `start` on, every `step`-th."""
-
-    start: int
-    frames: int
-    step: int
-
-
 def group(x: Tensor, step: int) -> Tensor:
     """`step` frames as one: (B, C, 1, step·n) → (B, step·C, 1, n), without a copy in channels-last memory."""
     return x.permute(0, 2, 3, 1).reshape(x.shape[0], 1, x.shape[-1] // step, -1).permute(0, 3, 1, 2)
@@ -62,77 +55,84 @@ def ungroup(x: Tensor, step: int) -> Tensor:
     return x.permute(0, 2, 3, 1).reshape(x.shape[0], 1, x.shape[-1] * step, -1).permute(0, 3, 1, 2)
 
 
-def group_kernel(weight: Tensor, step: int) -> Tensor:
-    """A kernel (out, in, 1, taps) for every `step`-th frame of grouped ones: (out, step·in, 1, ⌈taps/step⌉)."""
-    out, inside, _, taps = weight.shape
-    padded = F.pad(weight, (0, -taps % step)).reshape(out, inside, -1, step)
-    grouped = padded.permute(0, 3, 1, 2).reshape(out, step * inside, 1, -1)
-    return grouped.contiguous(memory_format=torch.channels_last)
+def rows_of(x: Tensor) -> list[Tensor]:
+    """Each signal of x (B, C, 1, t) frame by frame, (t, C); no copy in channels-last memory."""
+    return [signal[:, 0].t().contiguous() for signal in x]
 
 
-def ungroup_kernel(grouped: Tensor, step: int, taps: int) -> Tensor:
-    """The kernel (out, in, 1, taps) that `group_kernel` made (out, step·in, 1, ⌈taps/step⌉) of."""
-    out, inside, _, wide = grouped.shape
-    apart = grouped.reshape(out, step, inside // step, wide).permute(0, 2, 3, 1)
-    return apart.reshape(out, inside // step, 1, -1)[..., :taps]
-
-
-def read_by(piece: Piece, x: Tensor, taps: int) -> Tensor:
-    """The grouped frames of x (B, in, 1, t) that a piece is computed from, zeros beyond the end."""
-    length = piece.step * (piece.frames - 1 + -(-taps // piece.step))
-    part = x[..., piece.start : piece.start + length]
-    return group(F.pad(part, (0, length - part.shape[-1])) if part.shape[-1] < length else part, piece.step)
+def images_of(rows: list[Tensor]) -> Tensor:
+    """What `rows_of` gave as one tensor (B, C, 1, t) again; one signal is not copied."""
+    return (rows[0][None] if len(rows) == 1 else torch.stack(rows)).transpose(1, 2).unsqueeze(2)
 
 
 class Down(torch.autograd.Function):
     """Convolve, LeakyReLU, part: (B, in, 1, t) → every other frame, to go on with, and the `keep` frames in the middle,
     the skip; (B, out, 1, ⌈t' / 2⌉) and (B, out, 1, keep) of t' = t − taps + 1.
 
-    Beside the skip nobody asks for the frames between; they are not computed.
+    In tiles where tiles.py says so. As y = A·((G·w) ⊙ (B·x)) is linear in x and in w, the gradients are
+
+        dx = Bᵀ·((G·w) ⊙ (Aᵀ·dy)),   added up where tiles overlap;   dw = Gᵀ·((B·x) ⊙ (Aᵀ·dy)),   added over the tiles.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, keep: int) -> tuple[Tensor, Tensor]:
-        frames = x.shape[-1] - weight.shape[-1] + 1
+        out, inside, _, taps = weight.shape
+        frames = x.shape[-1] - taps + 1
+        ctx.points = points_for(taps, inside, out, frames) if x.dtype == torch.float32 else None
+        if ctx.points is None:
+            y = F.conv2d(x, weight, bias)
+            saved = [x, weight]
+        else:
+            matrices, number = tiling(ctx.points, taps), -(-frames // (ctx.points - taps + 1))
+            kernel = tile_kernel(weight[:, :, 0], ctx.points)  # (P, in, out)
+            spectra = [transform(matrices.before, tiles_of(rows, number, ctx.points, taps)) for rows in rows_of(x)]
+            ys = [transform(matrices.after, torch.bmm(each, kernel).transpose(0, 1)) for each in spectra]
+            y = images_of([each.transpose(0, 1).flatten(0, 1)[:frames] + bias for each in ys])
+            saved = [kernel, *spectra]
+        F.leaky_relu_(y, SLOPE)
         start = (frames - keep) // 2
-        first, last = start // 2 * 2, -(-(start + keep) // 2) * 2  # whole pairs, which the skip lies in
-        ctx.pieces = (
-            Piece(0, first // 2, 2),
-            Piece(first, last - first, 1),
-            Piece(last, (frames - last + 1) // 2, 2),
-        )
-        ys = []
-        for piece in ctx.pieces:
-            if piece.frames:
-                read = read_by(piece, x, weight.shape[-1])
-                ys.append(F.leaky_relu_(F.conv2d(read, group_kernel(weight, piece.step), bias), SLOPE))
-            else:
-                ys.append(x.new_empty(x.shape[0], weight.shape[0], 1, 0))
-        before, middle, after = ys
-        ctx.save_for_backward(x, weight, *ys)
-        ctx.skip = slice(start - first, start - first + keep)
-        return torch.cat([before, middle[..., ::2], after], -1), middle[..., ctx.skip]
+        ctx.skip, ctx.shapes = slice(start, start + keep), (x.shape, weight.shape)
+        ctx.save_for_backward(y, *saved)
+        return y[..., ::2], y[..., ctx.skip]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
-        x, weight, before, middle, after = ctx.saved_tensors
-        taps = weight.shape[-1]
-        on = torch.split(grads[0], [before.shape[-1], middle.shape[-1] // 2, after.shape[-1]], -1)
-        whole = F.pad(grads[1], (ctx.skip.start, middle.shape[-1] - ctx.skip.stop))
-        whole[..., ::2] += on[1]
-        dx = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
-        dw, db = torch.zeros_like(weight), weight.new_zeros(len(weight))
-        for piece, y, grad in zip(ctx.pieces, (before, middle, after), (on[0], whole, on[2]), strict=True):
-            if not piece.frames:
-                continue
-            grad = torch.ops.aten.leaky_relu_backward(grad, y, SLOPE, True)
-            read, kernel = read_by(piece, x, taps), group_kernel(weight, piece.step)
-            dw += ungroup_kernel(kernel_gradient(read, grad, kernel.shape[-1]), piece.step, taps)
-            db += grad.sum((0, 2, 3))
-            if dx is not None:
-                to = dx[..., piece.start : piece.start + piece.step * read.shape[-1]]
-                to += ungroup(input_gradient(read.shape, kernel, grad), piece.step)[..., : to.shape[-1]]
-        return dx, dw, db, None
+        y, *saved = ctx.saved_tensors
+        shape, (out, inside, _, taps) = ctx.shapes
+        grad = torch.zeros_like(y)
+        grad[..., ctx.skip] = grads[1]
+        grad[..., ::2] += grads[0]
+        grad = torch.ops.aten.leaky_relu_backward(grad, y, SLOPE, True)
+        bias = grad.sum((0, 2, 3))
+        if ctx.points is None:
+            x, weight = saved
+            dx = input_gradient(shape, weight, grad) if ctx.needs_input_grad[0] else None
+            return dx, kernel_gradient(x, grad, taps), bias, None
+        kernel, *spectra = saved
+        matrices = tiling(ctx.points, taps)
+        each = ctx.points - taps + 1  # new frames of a tile
+        number = spectra[0].shape[1]
+        dk, dxs = torch.zeros_like(kernel), []
+        for rows, spectrum in zip(rows_of(grad), spectra, strict=True):
+            rows = F.pad(rows, (0, 0, 0, number * each - len(rows))).view(number, each, out)
+            products = transform(matrices.after.t(), rows)  # (P, n, out)
+            dk += torch.bmm(spectrum.transpose(1, 2), products)
+            if ctx.needs_input_grad[0]:
+                tiles = transform(matrices.before.t(), torch.bmm(products, kernel.transpose(1, 2)).transpose(0, 1))
+                dxs.append(add_up(tiles.transpose(0, 1), each, shape[-1]))
+        dw = (matrices.kernel.t() @ dk.flatten(1)).view(taps, inside, out).permute(2, 1, 0).unsqueeze(2)
+        return images_of(dxs) if dxs else None, dw, bias, None
+
+
+def add_up(tiles: Tensor, each: int, frames: int) -> Tensor:
+    """Rows (frames, C) of tiles (n, N, C) that lie `each` ≥ N/2 frames after each other and overlap."""
+    number, points, channels = tiles.shape
+    total = tiles.new_empty(number + 1, each, channels)
+    total[:-1] = tiles[:, :each]
+    total[-1] = 0
+    total[1:, : points - each] += tiles[:, each:]
+    rows = total.flatten(0, 1)[:frames]
+    return F.pad(rows, (0, 0, 0, frames - len(rows)))
 
 
 class Up(torch.autograd.Function):
