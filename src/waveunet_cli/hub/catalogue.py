@@ -59,7 +59,8 @@ class Catalogue:
         Raises ModelNotFoundError if there is none, ConfigError or CheckpointError if its card or record is damaged.
         """
         name = name.lower()
-        card, record = self._card(self._shipped, name), self.cache.record(name) if NAME.fullmatch(name) else None
+        card = self._card(folder_cards(shipped_folder(), name), name)
+        record = self.cache.record(name) if NAME.fullmatch(name) else None
         if card is None and record is None:
             card = self._card(self._registered, name)
         if card is None and record is None:
