@@ -107,7 +107,7 @@ def _float32(weight: Tensor) -> Tensor:
 
 
 def _all_finite(weight: Tensor) -> bool:
-    """Whether no value is NaN or infinite. torch.isfinite(weight) would take five times as long and twice the memory."""
+    """Whether no value is NaN or infinite. torch.isfinite takes five times as long and twice the memory."""
     return weight.numel() == 0 or all(bool(extreme.isfinite()) for extreme in weight.aminmax())
 
 
