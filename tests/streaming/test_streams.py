@@ -54,7 +54,7 @@ def test_carried_layers_in_windows_do_not_show(network, frames, cuts, block, hop
 
 @pytest.mark.parametrize(("size", "kind"), [(MOST_SIGNALS, CarriedStream), (MOST_SIGNALS + 1, WindowedStream)])
 def test_signals_side_by_side_beyond_some_take_turns(size, kind):
-    """Each that is carried keeps 80 MB of state in a published network."""
+    """Each that is carried keeps 27 MB of state in a published network."""
     network = NETWORKS[0]
     engine = new_engine(Model("m", network.config, network), choose_placement("cpu", "float32"), None, print)
     stream = engine.stream(size)
