@@ -49,9 +49,7 @@ class MaskedStream:
         if not hops:
             return estimates[..., :0]
         whole = estimates[..., : (hops + 2) * HOP]
-        sources, top_shares = zip(
-            *(mask(signal) for signal in torch.split(whole, 1)), strict=True
-        )  # spectra take memory
+        sources, top_shares = zip(*(mask(signal) for signal in torch.split(whole, 1)), strict=True)  # spectra take memory
         self._top_shares.append(torch.cat(top_shares)[..., self._known :])
         self._known = 1
         y = torch.cat(sources)[..., : self._owed]
