@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from waveunet_cli.errors import CheckpointError, ModelNotFoundError
-from waveunet_cli.hub import load_model
+from waveunet_cli.hub import catalogue, load_model, registry
+from waveunet_cli.hub.cards import read_card
 from waveunet_cli.hub.registry import shipped_folder
 from waveunet_cli.networks.wave_u_net.config import M5
 
@@ -39,3 +40,16 @@ def test_an_unknown_name_says_what_exists():
 def test_a_missing_path_is_a_checkpoint_error(tmp_path: Path):
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         load_model(tmp_path / "none.safetensors")
+
+
+def test_a_model_opens_by_its_own_card_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    models = tmp_path / "models"
+    models.mkdir()
+    for name in ("vocals.toml", "vocals.safetensors"):
+        (models / name).symlink_to(shipped_folder() / name)
+    (models / "other.toml").write_text("no card")
+    monkeypatch.setattr(registry, "read_card", lambda path: read.append(path.stem) or read_card(path))
+    monkeypatch.setattr(catalogue, "shipped_folder", lambda: models)
+    read: list[str] = []
+    assert load_model("Vocals").name == "vocals"
+    assert read == ["vocals"]

@@ -184,10 +184,16 @@ def test_missing_unexpected_and_misshapen_weights_are_listed(tmp_path):
     assert " and 8 more" in refused(tmp_path / "a.safetensors")
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers(tmp_path, bad):
-    path = save(tmp_path / "a.safetensors", **{"output.bias": torch.tensor([0.0, bad])})
-    assert "output.bias holds NaN or infinite values" in refused(path)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", [0, -1, (1, 0, 3)])
+def test_weights_that_are_no_numbers(tmp_path, bad, place):
+    weight = network_of(TINY).state_dict()["down.1.weight"].clone()
+    if isinstance(place, tuple):
+        weight[place] = bad
+    else:
+        weight.view(-1)[place] = bad
+    path = save(tmp_path / "a.safetensors", **{"down.1.weight": weight})
+    assert "down.1.weight holds NaN or infinite values" in refused(path)
 
 
 def test_another_architecture(tmp_path):
