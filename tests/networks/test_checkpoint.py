@@ -209,7 +209,7 @@ def test_files_that_are_no_checkpoint(tmp_path):
     assert "no such checkpoint" in refused(path)
     path.rmdir()
     save_file(network_of(TINY).state_dict(), path)
-    assert "holds weights but no configuration" in refused(path)
+    assert "holds no configuration of a network" in refused(path)
 
 
 @settings(deadline=None, max_examples=40)

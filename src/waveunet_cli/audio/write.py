@@ -188,7 +188,8 @@ class StemWriter:
             lowest, highest = float(block.min()), float(block.max())
             if not (np.isfinite(lowest) and np.isfinite(highest)):
                 raise AudioWriteError(
-                    f"{self._paths[stem]}: the stem holds NaN or infinite samples; try --precision float32"
+                    f"{self._paths[stem]}: the stem would hold NaN or infinite samples, as it does where a song is"
+                    " beyond all measure loud; lower the song, or try --precision float32"
                 )
             max_peak = CONTAINERS[self._output.container].max_peak
             if self._clip == "none" and max(highest, -lowest) > max_peak:

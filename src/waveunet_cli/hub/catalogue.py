@@ -139,7 +139,9 @@ class Catalogue:
             try:
                 return installer.install(found)
             except DownloadError as error:
-                raise DownloadError(f"{path}: {error}") from error
+                raise DownloadError(
+                    f"{path}: {error}; copy the published files again, or choose another name"
+                ) from error
 
     @staticmethod
     def _card(cards: Cards, name: str) -> Card | None:

@@ -56,7 +56,8 @@ def load_checkpoint(path: Path, name: str | None = None) -> Model:
             metadata = file.metadata() or {}
             if "config" not in metadata:
                 raise CheckpointError(
-                    f"{path}: holds weights but no configuration; convert it with 'waveunet models import'"
+                    f"{path}: holds no configuration of a network, so it is none of waveunet's checkpoints; "
+                    "give 'waveunet models import' the other program's own file"
                 )
             config = config_from_json(metadata["config"], where=str(path))
             network = network_without_weights(config)
