@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.networks.geometry import valid_window
 from waveunet_cli.networks.wave_u_net.network import SLOPE, UpKernel, WaveUNet, as_2d
-from waveunet_cli.networks.wave_u_net.tiles import points_for, tile_kernel, tiles_of, tiling, transform
+from waveunet_cli.networks.wave_u_net.tiles import frames_of, points_for, spectra_of, tile_kernel, tiling
 
 BLOCK_FRAMES = 65_536  # nearly as fast as any of 32 Ki … 256 Ki on the CPUs tried, in less memory
 WINDOW_FRAMES = 131_072  # at least, of a window; as many again are its context
@@ -53,19 +53,16 @@ class _Kernel:
             self.weight = as_2d(weight).to(dtype)
         else:
             self._tiling, self._points = tiling(points, self.taps), points
-            self.chunk_frames = CHUNK_TILES * (points - self.taps + 1)
+            self.chunk_frames = CHUNK_TILES * len(self._tiling.after)
             self.weight = tile_kernel(weight, points)
 
     def convolve(self, rows: Tensor, frames: int, step: int = 1) -> Tensor:
         """The first `frames` frames (frames, out) of the convolution with every `step`-th of rows (t, in)."""
         if self.tiled:
-            number = -(-frames // (self._points - self.taps + 1))
-            tiles = tiles_of(rows[::step], number, self._points, self.taps)
-            products = torch.bmm(transform(self._tiling.before, tiles), self.weight)  # (P, n, out)
+            products = torch.bmm(spectra_of(rows[::step], self._tiling, frames), self.weight)  # (P, n, out)
             if self.bias is not None:
                 products[0] += self._points * self.bias  # a constant is a transform's bin 0
-            y = torch.bmm(self._tiling.after.expand(number, -1, -1), products.transpose(0, 1))  # (n, m, out)
-            return y.flatten(0, 1)[:frames]
+            return frames_of(products, self._tiling, frames)
         read = (frames + self.taps - 2) * step + 1
         channels = rows.shape[1]
         if read * channels <= SMALL:

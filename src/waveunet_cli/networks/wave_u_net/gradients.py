@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from waveunet_cli.networks.wave_u_net.network import SLOPE, WaveUNet, as_2d, crop
-from waveunet_cli.networks.wave_u_net.tiles import points_for, tile_kernel, tiles_of, tiling, transform
+from waveunet_cli.networks.wave_u_net.tiles import frames_of, points_for, spectra_of, tile_kernel, tiling, transform
 
 
 def kernel_gradient(x: Tensor, grad: Tensor, taps: int) -> Tensor:
@@ -83,11 +83,10 @@ class Down(torch.autograd.Function):
             y = F.conv2d(x, weight, bias)
             saved = [x, weight]
         else:
-            matrices, number = tiling(ctx.points, taps), -(-frames // (ctx.points - taps + 1))
+            matrices = tiling(ctx.points, taps)
             kernel = tile_kernel(weight[:, :, 0], ctx.points)  # (P, in, out)
-            spectra = [transform(matrices.before, tiles_of(rows, number, ctx.points, taps)) for rows in rows_of(x)]
-            ys = [transform(matrices.after, torch.bmm(each, kernel).transpose(0, 1)) for each in spectra]
-            y = images_of([each.transpose(0, 1).flatten(0, 1)[:frames] + bias for each in ys])
+            spectra = [spectra_of(rows, matrices, frames) for rows in rows_of(x)]
+            y = images_of([frames_of(torch.bmm(each, kernel), matrices, frames) + bias for each in spectra])
             saved = [kernel, *spectra]
         F.leaky_relu_(y, SLOPE)
         start = (frames - keep) // 2
@@ -110,7 +109,7 @@ class Down(torch.autograd.Function):
             return dx, kernel_gradient(x, grad, taps), bias, None
         kernel, *spectra = saved
         matrices = tiling(ctx.points, taps)
-        each = ctx.points - taps + 1  # new frames of a tile
+        each = len(matrices.after)  # new frames of a tile
         number = spectra[0].shape[1]
         dk, dxs = torch.zeros_like(kernel), []
         for rows, spectrum in zip(rows_of(grad), spectra, strict=True):

@@ -46,10 +46,8 @@ def tiling(points: int, taps: int) -> Tiling:
     frames = points - taps + 1
     before, kernel, after = [], [], []
     for k in range(points // 2 + 1):
-        cos, sin = (
-            np.cos(2 * np.pi * k * np.arange(points) / points),
-            np.sin(2 * np.pi * k * np.arange(points) / points),
-        )
+        angles = 2 * np.pi * k * np.arange(points) / points
+        cos, sin = np.cos(angles), np.sin(angles)
         a, b, c, d = cos, -sin, cos[:taps], sin[:taps]
         if k in (0, points // 2):
             before += [a]
@@ -102,3 +100,14 @@ def tiles_of(rows: Tensor, number: int, points: int, taps: int) -> Tensor:
 def transform(matrix: Tensor, tiles: Tensor) -> Tensor:
     """A matrix (P, N) times each tile (n, N, C): (P, n, C), tiles side by side in memory."""
     return torch.bmm(matrix.expand(len(tiles), -1, -1), tiles).transpose(0, 1)
+
+
+def spectra_of(rows: Tensor, matrices: Tiling, frames: int) -> Tensor:
+    """B·x of the tiles that the first `frames` frames of a convolution of rows (t, C) come from: (P, n, C)."""
+    each, points = len(matrices.after), matrices.before.shape[1]
+    return transform(matrices.before, tiles_of(rows, -(-frames // each), points, points - each + 1))
+
+
+def frames_of(products: Tensor, matrices: Tiling, frames: int) -> Tensor:
+    """The first `frames` frames (frames, out) of A times products (P, n, out)."""
+    return transform(matrices.after, products.transpose(0, 1)).transpose(0, 1).flatten(0, 1)[:frames]
