@@ -169,7 +169,7 @@ def _bsseval(
             if not x.sum(1).any()
         ]
         if silent:  # museval refuses
-            problems.append(f"{name}: silent or of opposite channels: {', '.join(silent)}; BSSEval has no values for it")
+            problems.append(f"{name}: silent or of opposite channels: {', '.join(silent)}; BSSEval has no values")
             found = np.full((4, len(together), frames), nan)
         else:
             try:
