@@ -60,7 +60,8 @@ class _Options:
 class Separator:
     """Separates any number of songs with one model.
 
-    model            a model's name, the path of a checkpoint, a loaded Model, or a configuration (random weights)
+    model            a model's name, the path of a checkpoint, a loaded Model, a configuration (random weights), or a
+                     function that loads a Model, which is called once device, precision and the like are checked
     device           auto, cpu, cuda[:N] or mps
     precision        auto, float32, bfloat16 or float16, for the convolutions
     segment_seconds  how much is computed at once; less needs less memory (default: 3 s, 8 s on a GPU)
@@ -80,7 +81,7 @@ class Separator:
 
     def __init__(
         self,
-        model: str | Path | Model | Config = "vocals",
+        model: str | Path | Model | Config | Callable[[], Model] = "vocals",
         device: str = "auto",
         precision: str = "auto",
         *,
@@ -107,6 +108,8 @@ class Separator:
             "device": device, "precision": precision, "segment_seconds": segment_seconds,
             "stems": stems, "two_stems": two_stems, "stereo": stereo, "mask_extension": mask_extension,
         }  # fmt: skip
+        if callable(model):
+            model = model()
         self.model = model if isinstance(model, Model) else load_model(model)
         if mask_extension is not None and not isinstance(self.model.config, SpleeterConfig):
             raise ConfigError(

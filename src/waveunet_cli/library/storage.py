@@ -307,6 +307,8 @@ def located(name: str | os.PathLike[str]) -> Located:
     Raises ConfigError for an address that nothing installed can reach, and AudioReadError.
     """
     text = os.fspath(name)
+    if not text:
+        raise ConfigError("found an empty path; name a file or a folder")
     if text == STANDARD_INPUT:
         read = StandardInput()
         return Located(read.path, read, "standard input")
