@@ -20,7 +20,7 @@ from waveunet_cli.library.find import require_distinct
 from waveunet_cli.library.ledger import Ledger
 from waveunet_cli.library.manifest import Overwrite, require_overwrite
 from waveunet_cli.library.song import Separated, Song, separate_song
-from waveunet_cli.library.storage import Located
+from waveunet_cli.library.storage import on_disk
 from waveunet_cli.library.target import Settings, Target
 from waveunet_cli.networks.family import Config, Model
 from waveunet_cli.networks.geometry import MASK_HOP_FRAMES
@@ -197,14 +197,14 @@ class Separator:
         on_event   called with FileStart, Progress, Note and FileDone of events.py
         settings   how stems are named and written: the fields of library.target.Target
 
-        Raises AudioReadError, AudioWriteError, ConfigError for an output that cannot exist, and DeviceError if memory
-        runs out. Waits for another process that is at work on the same stems.
+        Raises AudioReadError, AudioWriteError, ConfigError for an address and for an output that cannot exist, and
+        DeviceError if memory runs out. Waits for another process that is at work on the same stems.
         """
-        if track is not None and not isinstance(track, str):
+        if track is not None and (not isinstance(track, str) or "\0" in track):
             raise ConfigError(f"track: found {track!r}; give a text")
         require_overwrite(overwrite)
-        song = Song(Located(Path(path)), Path(path).stem if track is None else track)
-        target = Target(None if out is None else Located(Path(out)), **settings)
+        song = Song(on_disk(path), Path(path).stem if track is None else track)
+        target = Target(None if out is None else on_disk(out), **settings)
         require_distinct([song], [target.outputs(self, song)])
         ledger = Ledger([song], [], on_event)
         ledger.start(song)
