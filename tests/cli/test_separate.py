@@ -229,8 +229,8 @@ def test_two_stems(run, here):
     [
         (["--stems", "vocals", "--two-stems", "vocals"], "exclude each other"),
         (["--stems", "drums"], "accompaniment, vocals"),
-        (["--stems", ""], "'' holds an empty name; write one name or several, as in vocals,drums"),
-        (["--stems", "vocals,,"], "'vocals,,' holds an empty name; write one name or several"),
+        (["--stems", ""], "is empty; give it a value, or leave it out"),
+        (["--stems", "vocals,,"], "'vocals,,' holds an empty name; write one name or several, as in vocals,drums"),
         (["--stems", "vocals,vocals"], "once each"),
         (["--two-stems", "drums"], "accompaniment, vocals"),
         (["--format", "aac"], "'wav', 'flac', 'ogg', 'mp3'"),
