@@ -341,6 +341,38 @@ def test_a_song_that_ends_before_it_begins_has_no_frames():
     )
 
 
+@pytest.mark.parametrize("channels", [0, -1, 1.5, None, "2"])
+def test_a_song_of_no_channels(channels):
+    for asked in (separator().channels, lambda channels: separator().song(8000, channels)):
+        with pytest.raises(ConfigError, match=r"channels: found .*; give a whole number from 1 on"):
+            asked(channels)
+
+
+@pytest.mark.parametrize("place", ["", "a\0b", "s3://bucket/song.wav"])
+def test_a_file_is_on_this_machine(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("song.wav", noise(100), 8000)
+    for path, out in ((place, "out"), ("song.wav", place)):
+        with pytest.raises(ConfigError, match=r"is no path; name a file|is an address; give it to separate_songs"):
+            separator().separate_file(path, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["song.wav"]
+
+
+def test_a_model_is_loaded_once_all_else_is_checked():
+    asked = []
+
+    def load():
+        asked.append("load")
+        return model_of(DIFFERENCE)
+
+    for options in ({"device": "gpu"}, {"precision": "int8"}, {"segment_seconds": np.nan}, {"stems": "vocals"}):
+        with pytest.raises(WaveUNetError):
+            Separator(load, **options)
+    assert not asked
+    assert Separator(load, "cpu").model.config == DIFFERENCE
+    assert asked == ["load"]
+
+
 def test_a_song_that_has_ended_takes_no_more():
     song = separator().song(8000, 2)
     song.push(noise(10))
@@ -376,9 +408,9 @@ def test_an_array_is_separated_in_little_more_than_its_stems_need():
     assert peak_bytes < (len(run.stems) + 0.2) * song.nbytes
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e39, -1e300])  # float32 holds 3.4e38
 def test_samples_that_are_no_numbers(bad):
-    song = noise(100)
+    song = noise(100).astype(np.float64)
     song[50, 1] = bad
     with pytest.raises(ConfigError, match="NaN or infinite"):
         separator().separate(song, 8000)

@@ -520,7 +520,7 @@ def test_an_output_that_cannot_be_written(tmp_path: Path, waveunet: Command) -> 
     write_estimates(tmp_path / "est" / "a", write_song(tmp_path / "set" / "a"))
     (tmp_path / "out").write_text("a file")
     ran = waveunet("evaluate", tmp_path / "set", "--estimates", tmp_path / "est", "-o", tmp_path / "out", "--quick")
-    assert ran.code == 1
+    assert ran.code == 2
     assert "choose another --out" in ran.err
 
 

@@ -235,7 +235,7 @@ def test_refuses_to_overwrite_and_to_resume_another_model(songs: Path, tmp_path:
     other["architecture"]["filters"] = 5
     with pytest.raises(CheckpointError, match="filters 4 instead of 5"):
         run(other, tmp_path / "out", resume=True)
-    with pytest.raises(CheckpointError, match="no readable training state"):
+    with pytest.raises(CheckpointError, match="no training to go on with"):
         run(recipe_values(songs), tmp_path / "nothing", resume=True)
     save_checkpoint(tmp_path / "out" / STATE, *_model(tmp_path / "out" / MODEL))
     with pytest.raises(CheckpointError, match="holds no training state"):
