@@ -28,5 +28,7 @@ def shown(value: object) -> str:
 
 def one_line(error: BaseException) -> str:
     """What an error of another library says, on one line; of the system's errors only the reason, without a number."""
-    said = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    said = str(error)
+    if isinstance(error, OSError) and error.strerror and said.startswith("[Errno"):  # others say more than the reason
+        said = error.strerror
     return plain(" ".join(said.split()))[:200] or type(error).__name__
