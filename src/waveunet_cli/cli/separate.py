@@ -222,9 +222,9 @@ def command(
         with loading_torch():
             from waveunet_cli.separator import Separator
 
-        model = load_model(name, registry=registry, offline=offline, on_event=on_event, progress=not quiet)
         made = Separator(
-            model,
+            # no name of its own here: what torch keeps of the stack that loaded it would hold the network for ever
+            load_model(name, registry=registry, offline=offline, on_event=on_event, progress=not quiet),
             device,
             precision,
             segment_seconds=segment,
