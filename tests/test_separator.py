@@ -1,6 +1,7 @@
 """A song through the whole data path: as many frames, the channels it had, and stems that sum to it."""
 
 import tracemalloc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,6 +172,19 @@ def test_the_hash_of_a_model_is_that_of_older_releases():
             parameter.zero_()
     made = Separator(model, "cpu", "float32")
     assert made.model.sha256 == "b518c3295fc68271b40b5fe03ee9cc1f00332c92c193c13a265496a79a470841"
+
+
+def test_a_separator_gives_up_the_network_for_its_folded_kernels():
+    model = model_of(TINY)
+    network, known = weakref.ref(model.network), model.known
+    separator = Separator(model, "cpu", "float32")
+    assert separator.loaded is model
+    del model
+    separator.separate(noise(500, TINY.channels), TINY.sample_rate)
+    assert network() is None
+    assert separator.model == known
+    with pytest.raises(ConfigError, match="make a new one"):
+        separator.loaded  # noqa: B018
 
 
 # --- channels

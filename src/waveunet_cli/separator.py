@@ -108,9 +108,10 @@ class Separator:
             "device": device, "precision": precision, "segment_seconds": segment_seconds,
             "stems": stems, "two_stems": two_stems, "stereo": stereo, "mask_extension": mask_extension,
         }  # fmt: skip
-        if callable(model):
-            model = model()
-        self.model = model if isinstance(model, Model) else load_model(model)
+        # Until its kernels are folded, which then take the network's place in memory. It has no other name here, for
+        # what torch keeps of the stack that loads a network would hold it for ever.
+        self._loaded: Model | None = _loaded(model)
+        self.model = self._loaded.known
         if mask_extension is not None and not isinstance(self.model.config, SpleeterConfig):
             raise ConfigError(
                 f"mask_extension: {self.model.name} has no masks that end below its band; leave out --mask-extension"
@@ -235,7 +236,24 @@ class Separator:
         """Call a stream's function in the one thread that computes, after those before it."""
         return self._networks.submit(function, *arguments).result()
 
+    @property
+    def loaded(self) -> Model:
+        """The model with its network. Raises ConfigError after the first song, when the network is given up."""
+        if self._loaded is None:
+            raise ConfigError(
+                f"{self.model.name}: this Separator has begun to separate and holds no network any more; make a new one"
+            )
+        return self._loaded
+
     @cached_property
     def _engine(self) -> Engine:
         """Made for the first song: all songs may be skipped."""
-        return new_engine(self.model, self.placement, self._segment_seconds, self._on_event, self._extension)
+        engine = new_engine(self.loaded, self.placement, self._segment_seconds, self._on_event, self._extension)
+        self._loaded = None
+        return engine
+
+
+def _loaded(model: str | Path | Model | Config | Callable[[], Model]) -> Model:
+    if isinstance(model, Model):
+        return model
+    return model() if callable(model) else load_model(model)

@@ -105,7 +105,7 @@ def separate_songs(
             from waveunet_cli.library.cluster import Cluster, Order
 
             order = Order(Path.cwd(), target, overwrite, type(made), made.options, cluster.worker_cores)
-            Cluster(cluster.address, made.model, order, ledger, strict).run(batch.songs)
+            Cluster(cluster.address, made.loaded, order, ledger, strict).run(batch.songs)
     except KeyboardInterrupt:
         ledger.stopped = INTERRUPTED
         ledger.summary()
