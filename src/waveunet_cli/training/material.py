@@ -45,9 +45,8 @@ def gather(recipe: Recipe, config: Config, on_event: Callable[[Note], None] = la
         pools = [replace(pool, tracks=[t for t in pool.tracks if t.name not in held]) for pool in pools]
     require_apart([track for pool in pools for track in pool.tracks], validation)
     reader = Reader(config.sample_rate, config.channels, recipe.in_memory)
-    Mixer(
-        config, pools, reader, recipe.augmentation, 1, 0, recipe.seed
-    )  # refuses what cannot be drawn; listening is slow
+    # refuses what cannot be drawn, before all files are heard, which is slow
+    Mixer(config, pools, reader, recipe.augmentation, 1, 0, recipe.seed)
     trained, sounding = [], set[str]()
     problems: list[str] = []
     for pool in pools:
