@@ -239,8 +239,7 @@ class CarriedNetwork:
 
         # Down: what each level reads of the line above it, and its delay.
         delays, lengths = [0], [window.input]
-        self._reach = taps - 1  # frames before its own that the first level reads
-        self._histories = []
+        self._histories = []  # frames before its own that each level reads
         for level in range(levels + 1):
             above = delays[-1]
             history = taps - 1 if level == 0 else 2 * (taps - 1) - above % 2
@@ -301,7 +300,7 @@ class CarriedNetwork:
 
         return _Lines(
             mixture=line(
-                max(self._mixture_back, 2 * taps + self._reach, self._skips_back[-1] + self._reach),
+                max(self._mixture_back, self._histories[0] + max(2 * taps, self._skips_back[-1])),
                 0,
                 torch.zeros(self._config.channels),
             ),
@@ -347,7 +346,8 @@ class CarriedNetwork:
 
     def _first_level(self, lines: _Lines, back: int, frames: int) -> Tensor:
         """Rows (frames, F_c) of the first level on the way down, the first of them `back` before the end."""
-        mixture = lines.mixture.rows(back + self._reach, frames + self._reach).to(self._dtype)
+        history = self._histories[0]
+        mixture = lines.mixture.rows(back + history, frames + history).to(self._dtype)
         return F.leaky_relu_(self._down[0].convolve(mixture, frames), SLOPE)
 
     def _down_to_bottleneck(self, lines: _Lines, frames: int) -> Tensor:
