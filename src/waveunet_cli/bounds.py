@@ -59,7 +59,6 @@ Decibels = Annotated[float, Meta(ge=-100, le=100)]
 SpreadDecibels = Annotated[float, Meta(ge=0, le=100)]
 # Two octaves.
 Semitones = Annotated[float, Meta(ge=0, le=24)]
-StretchFactor = Annotated[float, Meta(ge=1, le=4)]
 # Published: 1e-5 to 1e-2. Beyond 10 every step overshoots.
 LearningRate = Annotated[float, Meta(gt=0, le=10)]
 # Of a moving mean: 1 would never move.

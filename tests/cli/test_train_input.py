@@ -167,7 +167,7 @@ def test_the_first_speed_after_going_on_counts_only_what_came_after(
         ({"micro_batch": 3, "schedule": {"batch": 4}}, [], ["micro_batch: 4 windows a step", "no multiple of 3"]),
         ({"transfer": "start.safetensors"}, [], ["start.safetensors: no such checkpoint"]),
         ({"model": "start.safetensors"}, [], ["start.safetensors: no such checkpoint"]),
-        ({"augmentation": {"heard_sources": ["vocal"]}}, [], ["augmentation.heard_sources: 'vocal' is none of the"]),
+        ({"augmentation": {"lead_sources": ["vocal"]}}, [], ["augmentation.lead_sources: 'vocal' is none of the"]),
         ({"augmentation": {"levels_db": {"kazoo": -9}}}, [], ["augmentation.levels_db: 'kazoo' is none of the"]),
         ({}, ["--resume"], ["out/state.safetensors: no such file, so there is no training to go on with"]),
         ({}, ["--devices", "9999"], ["9999 processes on the CPU: this machine has", "choose fewer --devices"]),

@@ -92,11 +92,16 @@ def test_accumulated_gradients_are_those_of_the_batch(songs: Path, tmp_path: Pat
 
 
 def test_gradients_are_clipped(songs: Path, tmp_path: Path) -> None:
-    schedule = {"kind": "budget", "steps": 1, "batch": 2, "clip_norm": 1e-3, "betas": [0.5, 0.9]}
-    run(recipe_values(songs, schedule=schedule), tmp_path / "out")
-    first = [moment for name, moment in load_file(tmp_path / "out" / STATE).items() if name.startswith("first.")]
-    norm = torch.cat([2 * moment.flatten() for moment in first]).norm()  # after one step, half of the gradient
-    assert float(norm) == pytest.approx(1e-3, rel=1e-3)
+    def last_norm(steps: int, clip_factor: float = 0.0) -> float:
+        schedule = {"kind": "budget", "steps": steps, "batch": 2, "learning_rate": 0.1, "betas": [0.0, 0.9]}
+        out = tmp_path / f"{steps} {clip_factor}"
+        run(recipe_values(songs, schedule=schedule | {"clip_factor": clip_factor}), out)
+        first = [moment for name, moment in load_file(out / STATE).items() if name.startswith("first.")]
+        return float(torch.cat([moment.flatten() for moment in first]).norm())  # no past: the last gradient
+
+    norm = last_norm(1)
+    assert last_norm(2) > 2 * norm
+    assert last_norm(2, clip_factor=1.5) == pytest.approx(1.5 * norm, rel=1e-3)
 
 
 def test_weights_are_stored_as_the_recipe_says(songs: Path, tmp_path: Path) -> None:

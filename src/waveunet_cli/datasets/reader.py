@@ -1,7 +1,7 @@
 """Any stretch of a track as samples, at a model's rate and channels, from disk or from memory."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache
 from math import ceil, gcd
 from pathlib import Path
@@ -43,21 +43,14 @@ class Reader:
         self._channels = channels
         self._held = cache(_decoded) if in_memory else None
 
-    def read(
-        self,
-        track: Track,
-        sources: Iterable[str],
-        start: int,
-        frames: int,
-        gain: Callable[[Path], float] = lambda path: 1.0,
-    ) -> Tensor:
+    def read(self, track: Track, sources: Iterable[str], start: int, frames: int) -> Tensor:
         """(S, C, frames) from frame `start` of the track, both at the model's rate; zeros beyond the ends.
 
-        `gain` is that of each file. Raises AudioReadError where a file cannot be read.
+        Raises AudioReadError where a file cannot be read.
         """
         own = track.sample_rate_hz
         if own == self._sample_rate_hz:
-            return self._stack(track, sources, start, frames, gain)
+            return self._stack(track, sources, start, frames)
         # What is read starts at a frame that both rates have: cycle_in frames of the file last as long as cycle_out.
         common = gcd(own, self._sample_rate_hz)
         cycle_in, cycle_out = own // common, self._sample_rate_hz // common
@@ -65,7 +58,7 @@ class Reader:
         cycles = start // cycle_out - -(-reach // cycle_in)
         skip = start - cycles * cycle_out
         count = -(-(skip + frames) * cycle_in // cycle_out) + reach
-        x = self._stack(track, sources, cycles * cycle_in, count, gain)
+        x = self._stack(track, sources, cycles * cycle_in, count)
         return resample(x, own, self._sample_rate_hz)[..., skip : skip + frames]
 
     def file(self, path: Path, track: Track, start: int, frames: int) -> Audio:
@@ -83,12 +76,9 @@ class Reader:
             raise AudioReadError(f"{path}: truncated: its header says {track.frames} frames; copy the file again")
         return x
 
-    def _stack(
-        self, track: Track, sources: Iterable[str], start: int, frames: int, gain: Callable[[Path], float]
-    ) -> Tensor:
-        return torch.stack(
-            [sum_of([self._padded(p, track, start, frames) * gain(p) for p in track.sources[s]]) for s in sources]
-        )
+    def _stack(self, track: Track, sources: Iterable[str], start: int, frames: int) -> Tensor:
+        files = ([self._padded(path, track, start, frames) for path in track.sources[source]] for source in sources)
+        return torch.stack([torch.stack(summed).sum(0) for summed in files])
 
     def _padded(self, path: Path, track: Track, start: int, frames: int) -> Tensor:
         """(C, frames) of one file, zeros beyond its ends."""
@@ -99,11 +89,6 @@ class Reader:
         before = min(frames, max(0, -start))
         y[:, before : before + len(x)] = torch.from_numpy(np.ascontiguousarray(x.T))  # (t, C) → (C, t)
         return y
-
-
-def sum_of(stems: Sequence[Tensor]) -> Tensor:
-    """The sum of stems, one or more."""
-    return torch.stack(list(stems)).sum(0)
 
 
 def read_file(path: Path, start: int = 0, frames: int = -1) -> Audio:

@@ -232,7 +232,7 @@ class _Training:
         if not math.isfinite(total):
             raise WaveUNetError(f"{self.out}: the loss is {total} at step {state.progress.step}; {self._remedy()}")
         norm = None
-        if settings.clip_norm or settings.clip_factor:
+        if settings.clip_factor:
             limit = stability.longest_gradient(settings, state.progress)
             norm = float(torch.nn.utils.clip_grad_norm_(state.network.parameters(), limit))
         skipped = stability.is_outlier(state.progress, total) or not math.isfinite(norm or 0.0)

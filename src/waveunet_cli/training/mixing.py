@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from waveunet_cli.datasets.reader import Reader, sum_of
+from waveunet_cli.datasets.reader import Reader
 from waveunet_cli.datasets.tracks import Track
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.networks.family import Config
@@ -24,8 +24,7 @@ from waveunet_cli.training.recipe import Augmentation
 from waveunet_cli.training.sums import placed, sums_of
 
 SONG = "song"  # the use in which all sources are drawn from one song together
-OF_SOURCES = ("levels_db", "song_gains_db", "heard_sources", "doubled_sources", "silence_sources", "effect_sources")
-MOST_PARTS = 4  # most files of a patchwork
+OF_SOURCES = ("levels_db", "lead_sources")  # settings that name sources
 PLACES = 8  # how many places are tried to find one where a source sounds
 MIDDLE_SECONDS = 0.5  # length of the part of a stretch in which the source is to sound
 
@@ -75,11 +74,6 @@ class Mixer:
         self._reader = reader
         self._songs = _for_use(pools, SONG, config.sources)
         self._single = {source: _for_use(pools, source, config.sources) for source in config.sources}
-        self._sums = {  # sources that are the sum of several files somewhere
-            source
-            for source, found in self._single.items()
-            if any(len(track.sources[source]) > 1 for pool in found for track in pool.tracks)
-        }
         _require_known(config.sources, pools, settings)
         for source, found in self._single.items():
             if not found:
@@ -100,19 +94,18 @@ class Mixer:
             parts = track.parts(sources)
             drawn = list(self._take(rng, pool, track, tuple(parts)))
         for i, name in enumerate(parts):
-            if augment.happens(rng, settings.doubled) and name in settings.doubled_sources:
+            if augment.happens(rng, settings.doubled) and name in settings.lead_sources:
                 drawn[i] = self._doubled(rng, name, drawn[i])
-            drawn[i] = drawn[i] * self._level(rng, name, drawn[i], remixed)
+            if remixed:
+                drawn[i] = drawn[i] * self._level(rng, name, drawn[i])
         swaps = [augment.happens(rng, settings.swap) for _ in parts]
         swaps = swaps if remixed else swaps[:1] * len(parts)  # the stereo image of a song stays whole
-        may_be_silent = [i for i, name in enumerate(parts) if name in (settings.silence_sources or parts)]
-        silenced = augment.happens(rng, settings.silence) and may_be_silent
-        silent = int(rng.choice(may_be_silent)) if silenced else None
+        silent = int(rng.integers(len(parts))) if augment.happens(rng, settings.silence) else None
         for i, swap in enumerate(swaps):
             gain = rng.uniform(*settings.gain) * (-1 if augment.happens(rng, settings.polarity) else 1)
             drawn[i] = (drawn[i].flip(0) if swap else drawn[i]) * (0.0 if i == silent else gain)
         x = placed(torch.stack(drawn), parts, sources)  # (S, C, frames)
-        if augment.happens(augment.own_stream(self._seed, number, "mono"), settings.mono):
+        if augment.happens(rng, settings.mono):
             x = augment.mono(x)
         if augment.happens(rng, settings.limit):
             x = x * augment.limiter(rng, x.sum(0))
@@ -121,45 +114,21 @@ class Mixer:
         return Drawn(x, sums_of(parts, sources))
 
     def _one(self, rng: np.random.Generator, source: str) -> Tensor:
-        """A source (C, frames) by itself: of one track, or put together from files of several tracks."""
-        pools, parts = self._single[source], int(rng.integers(2, MOST_PARTS + 1))
-        patched = augment.happens(rng, self._settings.patchwork)
-        if patched and source in self._sums:
-            return sum_of([self._take(rng, *_pick(rng, pools), (source,), whole=False)[0] for _ in range(parts)])
-        return self._take(rng, *_pick(rng, pools), (source,))[0]
+        """A source (C, frames) by itself."""
+        return self._take(rng, *_pick(rng, self._single[source]), (source,))[0]
 
-    def _take(
-        self, rng: np.random.Generator, pool: Pool, track: Track, sources: Sequence[str], whole: bool = True
-    ) -> Tensor:
-        """A random stretch (S, C, frames) of a track of a pool. If not `whole`, it takes one file for each source."""
+    def _take(self, rng: np.random.Generator, pool: Pool, track: Track, sources: Sequence[str]) -> Tensor:
+        """A random stretch (S, C, frames) of a track of a pool."""
         settings = self._settings
-        if not whole:
-            track = replace(
-                track, sources={name: (paths[rng.integers(len(paths))],) for name, paths in track.sources.items()}
-            )
         factor = augment.speed(rng, settings)
         frames = augment.fast_length(self._frames)
-        lasting = augment.stretch_factor(rng, settings)
         played = augment.fast_length(frames * factor) if factor != 1 else frames
-        read = augment.fast_length(played / lasting) if lasting != 1 else played
-        gains = {path: rng.normal(0, settings.files_spread_db) for source in sources for path in track.sources[source]}
-        several = {
-            path for source in sources for path in track.sources[source] if len(track.sources[source]) > 1 or not whole
-        }
-        x = self._reader.read(
-            track,
-            sources,
-            self._place(rng, track, sources, read),
-            read,
-            lambda path: float(10 ** (gains[path] / 20)) if path in several else 1.0,
-        )
-        if lasting != 1:
-            x = torch.stack([augment.stretch(one, played) for one in x])
+        x = self._reader.read(track, sources, self._place(rng, track, sources, played), played)
         if pool.reverb is not None:
             settings = replace(settings, reverb=pool.reverb)
         rate_hz = self._config.sample_rate
         shaped = [
-            augment.shape(one, frames, rng, settings, rate_hz, source in settings.effect_sources)
+            augment.shape(one, frames, rng, settings, rate_hz, source in settings.lead_sources)
             for source, one in zip(sources, x, strict=True)
         ]
         return torch.stack(shaped)[..., : self._frames]
@@ -168,7 +137,7 @@ class Mixer:
         """The frame to start at. What the loss sees lies within the track. The context may reach beyond its ends, as it
         does when a song is separated."""
         latest = max(0, track.frames_at(self._config.sample_rate) - (frames - 2 * self._context))
-        wanted = [source for source in self._settings.heard_sources if source in sources]
+        wanted = [source for source in self._settings.lead_sources if source in sources]
         tries = PLACES if augment.happens(rng, self._settings.heard) and wanted else 1
         middle = min(frames, round(MIDDLE_SECONDS * self._config.sample_rate))
         for _ in range(tries):
@@ -181,18 +150,17 @@ class Mixer:
 
     def _doubled(self, rng: np.random.Generator, source: str, x: Tensor) -> Tensor:
         """A source (C, frames) with a second, quieter stretch of the same source added."""
-        second = self._take(rng, *_pick(rng, self._single[source]), (source,))[0]
+        second = self._one(rng, source)
         loud, second_loud = augment.loudness(x), augment.loudness(second)
         level = 10 ** (rng.uniform(-12, 0) / 20)
         return x + second * (level * loud / second_loud) if second_loud else x
 
-    def _level(self, rng: np.random.Generator, source: str, x: Tensor, remixed: bool) -> float:
-        """The factor that brings a source to its level, or changes its place in its song."""
-        settings = self._settings
-        spread_db = rng.normal(0, settings.spread_db)
-        wanted_db = (settings.levels_db if remixed else settings.song_gains_db).get(source)
-        loudness = augment.loudness(x) if remixed else 1.0
-        return float(10 ** ((wanted_db + spread_db) / 20) / loudness) if wanted_db is not None and loudness else 1.0
+    def _level(self, rng: np.random.Generator, source: str, x: Tensor) -> float:
+        """The factor that brings a source (C, frames) to its level in a remix."""
+        level_db, loudness = self._settings.levels_db.get(source), augment.loudness(x)
+        if level_db is None or not loudness:
+            return 1.0
+        return float(10 ** (rng.normal(level_db, self._settings.spread_db) / 20) / loudness)
 
 
 def _require_known(sources: Sequence[str], pools: Sequence[Pool], settings: Augmentation) -> None:

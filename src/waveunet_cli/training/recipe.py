@@ -35,7 +35,6 @@ from waveunet_cli.bounds import (
     Semitones,
     SpreadDecibels,
     Steps,
-    StretchFactor,
     Weight,
     WindowFrames,
     Workers,
@@ -66,21 +65,16 @@ class Augmentation:
     gain             range of the factor of each source
     remix            take every source from a song of its own
     levels_db        source: its level in a remix, in dB below full scale (root mean square of what is not silent)
-    song_gains_db    source: its mean gain where the sources are of one song
-    spread_db        standard deviation of these levels and gains
-    patchwork        in a remix, make a source of two to four files of different tracks, where files sum to it
-    files_spread_db  standard deviation of the gain of each file of a source that is the sum of several
-    heard            look for a stretch in whose middle the source sounds (of a song: the first of `heard_sources`)
-    doubled          add a second stretch of the same source, 0 to 12 dB below the first (`doubled_sources`)
+    spread_db        standard deviation of these levels
+    lead_sources     the sources that the next three are for
+    heard            look for a stretch in whose middle the source sounds (of a song: the first of `lead_sources`)
+    doubled          add a second stretch of the same source, 0 to 12 dB below the first
+    reverb           reverberation
     swap, polarity   exchange left and right; turn the sign
-    silence          leave one source out, of `silence_sources` if there are any
+    silence          leave one source out
     mono             put all sources in the middle, so that the channels are equal
     speed            play faster or slower, pitch and all, by up to speed_semitones
-    stretch          play faster or slower at the same pitch, by a factor from 1 / stretch_factor to stretch_factor
     equalise         a random smooth frequency response of equaliser_db standard deviation
-    stutter          repeat a short slice, as samplers do
-    echo             a delay with feedback
-    reverb           reverberation; these three only of `effect_sources`
     limit            drive the mixture into a limiter: one gain for all sources, sample by sample
     full_scale       turn a window down whose mixture exceeds full scale
     """
@@ -88,29 +82,19 @@ class Augmentation:
     gain: tuple[Factor, Factor] = (0.7, 1.0)
     remix: Probability = 0.0
     levels_db: Mapping[str, Decibels] = field(default_factory=dict)
-    song_gains_db: Mapping[str, Decibels] = field(default_factory=dict)
     spread_db: SpreadDecibels = 4.0
-    patchwork: Probability = 0.0
-    files_spread_db: SpreadDecibels = 0.0
+    lead_sources: tuple[str, ...] = ("vocals",)
     heard: Probability = 0.0
-    heard_sources: tuple[str, ...] = ("vocals",)
     doubled: Probability = 0.0
-    doubled_sources: tuple[str, ...] = ("vocals",)
+    reverb: Probability = 0.0
     swap: Probability = 0.0
     polarity: Probability = 0.0
     silence: Probability = 0.0
-    silence_sources: tuple[str, ...] = ()
     mono: Probability = 0.0
     speed: Probability = 0.0
     speed_semitones: Semitones = 3.0
-    stretch: Probability = 0.0
-    stretch_factor: StretchFactor = 1.25
     equalise: Probability = 0.0
     equaliser_db: SpreadDecibels = 2.5
-    stutter: Probability = 0.0
-    echo: Probability = 0.0
-    reverb: Probability = 0.0
-    effect_sources: tuple[str, ...] = ("vocals",)
     limit: Probability = 0.0
     full_scale: bool = False
 
@@ -134,8 +118,7 @@ class Schedule:
     average         weight of the past in the moving average of the weights, 0 for none
     optimizer       "adam", or "muon": its steps take some time of their own, but a network learns more from each
     betas           of Adam: weights of the past in the means of gradients and of their squares
-    clip_norm       greatest norm of all gradients together; longer ones are shortened to it. 0 for no limit
-    clip_factor     the same limit as a multiple of the running mean of these norms. 0 for no limit
+    clip_factor     the norm of all gradients together is shortened to so many times its running mean. 0 for no limit
     """
 
     kind: Literal["paper", "budget"] = "paper"
@@ -150,7 +133,6 @@ class Schedule:
     weight_decay: Weight = 0.0
     optimizer: Name = "adam"
     betas: tuple[PastWeight, PastWeight] = (0.9, 0.999)
-    clip_norm: Weight = 0.0
     clip_factor: Weight = 0.0
 
     def __post_init__(self) -> None:

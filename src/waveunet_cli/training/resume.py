@@ -16,8 +16,10 @@ from waveunet_cli.training.recipe import CHECKPOINT, Recipe
 
 MAY_CHANGE = frozenset(
     {
-        *(f"schedule.{name}" for name in ("steps", "minutes", "epoch_steps", "patience")),
-        *(f"schedule.{name}" for name in ("learning_rate", "clip_norm", "clip_factor")),
+        *(
+            f"schedule.{name}"
+            for name in ("steps", "minutes", "epoch_steps", "patience", "learning_rate", "clip_factor")
+        ),
         *("save_minutes", "storage", "workers", "in_memory"),
     }
 )

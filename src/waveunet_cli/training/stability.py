@@ -17,9 +17,7 @@ BROKEN_STEPS = 500  # after so many broken steps in a row the training stops
 
 def longest_gradient(settings: Schedule, at: Progress) -> float:
     """The norm to which the gradients of the next step are shortened; infinite if they are left as they are."""
-    fixed = settings.clip_norm or inf
-    relative = settings.clip_factor * at.mean_norm if settings.clip_factor and at.mean_norm else inf
-    return min(fixed, relative)
+    return settings.clip_factor * at.mean_norm or inf
 
 
 def is_outlier(at: Progress, loss: float) -> bool:
