@@ -146,14 +146,25 @@ def test_a_padded_network_cannot_be_carried():
         CarriedNetwork(network_of(replace(TINY, padding="same")))
 
 
-def test_silence_before_a_song_is_not_computed():
-    network, computed = NETWORKS[2], []
+def test_silence_before_a_song_and_what_would_come_of_it_is_not_computed(monkeypatch):
+    network, computed, last_level = NETWORKS[2], [], []
     carried_network = CarriedNetwork(network, block_frames=16)
-    advance = carried_network.advance
-    carried_network.advance = lambda lines, block: computed.append(len(block)) or advance(lines, block)
+    advance, up_one = carried_network.advance, carried_network._up_one
+
+    def counted(lines, level, rows, *later):
+        y = up_one(lines, level, rows, *later)
+        if level == network.config.levels - 1:
+            last_level.append(len(y))
+        return y
+
+    monkeypatch.setattr(carried_network, "_up_one", counted)
+    monkeypatch.setattr(carried_network, "advance", lambda _, x, *a: computed.append(len(x)) or advance(_, x, *a))
     x = noise(1, network.config.channels, 200)
     assert_same(through(carried_network.stream(), x), whole(network, x))
-    assert sum(computed) <= 200 + network.config.window(1).context + 3 * carried_network.step
+    step = carried_network.step
+    assert sum(computed) <= 200 + network.config.window(1).context + 3 * step
+    assert carried_network.delay > 16 + step
+    assert sum(last_level) <= 200 + 16 + step
 
 
 def test_layers_run_in_tiles_only_where_that_saves_time():

@@ -18,6 +18,7 @@ window; they were added s + o − s' frames before. The first frame that leaves 
 the first `context` frames of the stream, so with `context` zeros in front it is the song's first.
 
 Of these zeros, as many as are whole steps of 2^levels are never computed: every layer answers silence with a constant.
+Nor are most levels of the way up where all they would give precedes the first frame that means anything.
 
 What needs more memory than time is not kept. The first level, a hundredth of the work, has no line: its rows are
 computed from the mixture's both times they are read. What leaves a level of the way up is gone when the next has read
@@ -141,13 +142,13 @@ class CarriedStream:
         outputs = [self._pending.new_zeros(size, self._network.sources, channels, 0)]
         for block in torch.split(self._pending[..., :frames], self._network.block, -1):
             if block.shape[-1]:
+                unheard = self._meaningless
                 signals = enumerate(block.transpose(1, 2))  # each (t, C)
-                outputs.append(torch.cat([self._network.advance(self._lines_of(i), rows) for i, rows in signals]))
+                y = [self._network.advance(self._lines_of(i), rows, unheard) for i, rows in signals]
+                outputs.append(torch.cat(y)[..., unheard:])
+                self._meaningless = max(0, unheard - block.shape[-1])
         self._pending = self._pending[..., frames:]
-        y = torch.cat(outputs, -1)
-        start = min(self._meaningless, frames)
-        self._meaningless -= start
-        y = y[..., start : start + self._owed]
+        y = torch.cat(outputs, -1)[..., : self._owed]
         self._owed -= y.shape[-1]
         return y
 
@@ -286,8 +287,9 @@ class CarriedNetwork:
         found = []
         for signal in F.pad(x, (0, max(0, wanted - x.shape[-1]))):  # (C, t)
             lines = self.new_lines()
-            blocks = torch.split(signal[:, :wanted].T, self.block)  # (t, C) each
-            y = torch.cat([self.advance(lines, block) for block in blocks], -1)  # (1, S, C, t)
+            blocks = enumerate(torch.split(signal[:, :wanted].T, self.block))  # (t, C) each
+            unheard = self._whole_delay
+            y = torch.cat([self.advance(lines, block, unheard - i * self.block) for i, block in blocks], -1)
             found.append(y[..., self._whole_delay : self._whole_delay + frames].clone())
         return torch.cat(found)
 
@@ -324,11 +326,20 @@ class CarriedNetwork:
             coarse.append(F.leaky_relu(up.compute(*rows, 2)[0], SLOPE))  # the odd frame is the same
         return down, coarse
 
-    def advance(self, lines: _Lines, block: Tensor) -> Tensor:
-        """Add a block of the mixture (t, C), get the next t frames of every source (1, S, C, t)."""
+    def advance(self, lines: _Lines, block: Tensor, unheard: int = 0) -> Tensor:
+        """Add a block of the mixture (t, C), get the next t frames of every source (1, S, C, t).
+
+        The first `unheard` of these and later frames are not asked for; they may be anything.
+        """
         frames, levels, history = len(block), self._config.levels, self._coarse_history
         lines.mixture.extend(frames).copy_(block)
         rows = self._down_to_bottleneck(lines, frames)
+        if unheard >= frames:  # of this block none is asked for, and so many of the next
+            needed = self._levels_before(unheard - frames)
+            for level in range(needed):
+                rows = self._up_one(lines, level, rows)
+            lines.coarse[needed] = rows[-history:].clone()
+            return block.new_zeros(1, self.sources, self._config.channels, frames)
         whole = max(0, levels - LAST_LEVELS)  # levels that run for the whole block
         for level in range(whole):
             rows = self._up_one(lines, level, rows)
@@ -343,6 +354,16 @@ class CarriedNetwork:
             mixture = lines.mixture.rows(later + len(part) + self._mixture_back, len(part))  # (t, C)
             parts.append(sources_of(self._config, self._output, mixture.T[None], part.T[None]))
         return torch.cat(parts, -1)
+
+    def _levels_before(self, unheard: int) -> int:
+        """How many levels of the way up a block has to compute though it is not heard, nor are so many frames after it.
+
+        If a level is left out, the next begins with rows that are wrong: w rows and the `history` in front of them make
+        w' = 2·(w + history) wrong ones of the level after. From 0 they are 2·history·(2^r − 1) when they leave the
+        last level, r levels later.
+        """
+        levels_after = (unheard // (2 * self._coarse_history) + 1).bit_length() - 1
+        return max(0, self._config.levels - 1 - levels_after)
 
     def _first_level(self, lines: _Lines, back: int, frames: int) -> Tensor:
         """Rows (frames, F_c) of the first level on the way down, the first of them `back` before the end."""
