@@ -156,6 +156,12 @@ def test_silence_before_a_song_is_not_computed():
     assert sum(computed) <= 200 + network.config.window(1).context + 3 * carried_network.step
 
 
+def test_kernels_keep_no_other_memory():
+    found = CarriedNetwork(NETWORKS[1])
+    for kernel in [*found._down, *(each for up in found._up for each in (up.even, up.odd, up.skip))]:
+        assert kernel.weight.untyped_storage().nbytes() == kernel.weight.nbytes
+
+
 def test_layers_run_in_tiles_only_where_that_saves_time():
     assert _Kernel(noise(96, 72, 15), None, torch.float32, 8192).tiled
     assert not _Kernel(noise(96, 72, 15), None, torch.bfloat16, 8192).tiled  # loses bits, and saves nothing
