@@ -1,5 +1,6 @@
 """A song through the whole data path: as many frames, the channels it had, and stems that sum to it."""
 
+import threading
 import tracemalloc
 import weakref
 from dataclasses import replace
@@ -185,6 +186,21 @@ def test_a_separator_gives_up_the_network_for_its_folded_kernels():
     assert separator.model == known
     with pytest.raises(ConfigError, match="make a new one"):
         separator.loaded  # noqa: B018
+
+
+def test_kernels_are_folded_in_the_thread_that_computes(tmp_path, monkeypatch):
+    """So that only one has the buffers that multiplying matrices takes."""
+    song, threads = tmp_path / "song.wav", []
+    soundfile.write(song, noise(500, 1), DIFFERENCE.sample_rate)
+    new_engine = engine.new_engine
+
+    def spy(*arguments):
+        threads.append(threading.current_thread().name)
+        return new_engine(*arguments)
+
+    monkeypatch.setattr("waveunet_cli.separator.new_engine", spy)
+    separator().separate_file(song, tmp_path)
+    assert [name.split("_")[0] for name in threads] == ["network"]
 
 
 # --- channels

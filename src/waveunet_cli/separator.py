@@ -8,7 +8,7 @@ from functools import cached_property
 from math import gcd, lcm
 from numbers import Real
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 
@@ -33,6 +33,8 @@ from waveunet_cli.tables import check
 
 MAX_SEGMENT_SECONDS = 600
 EDGE_FRAMES = 8192  # more than resampling, masks and treble add to what a network reaches, at the model's rate
+
+T = TypeVar("T")
 
 
 class SeparatedFile(Separated):
@@ -232,8 +234,11 @@ class Separator:
         """How many channels the stems of a file have."""
         return ChannelLayout(file_channels, self.model.config.channels, self._stereo).out
 
-    def compute(self, function: Callable[..., dict[str, Audio]], *arguments: Audio) -> dict[str, Audio]:
-        """Call a stream's function in the one thread that computes, after those before it."""
+    def compute(self, function: Callable[..., T], *arguments: object) -> T:
+        """Call a function of a stream, or `song`, in the one thread that computes, after those before it.
+
+        Libraries below torch keep buffers for each thread that multiplies matrices, 10 MB of it.
+        """
         return self._networks.submit(function, *arguments).result()
 
     @property

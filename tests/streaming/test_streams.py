@@ -167,6 +167,12 @@ def test_silence_before_a_song_and_what_would_come_of_it_is_not_computed(monkeyp
     assert sum(last_level) <= 200 + 16 + step
 
 
+def test_kernels_keep_no_other_memory():
+    found = CarriedNetwork(NETWORKS[1])
+    for kernel in [*found._down, *(each for up in found._up for each in (up.even, up.odd, up.skip))]:
+        assert kernel.weight.untyped_storage().nbytes() == kernel.weight.nbytes
+
+
 def test_layers_run_in_tiles_only_where_that_saves_time():
     assert _Kernel(noise(96, 72, 15), None, torch.float32, 8192).tiled
     assert not _Kernel(noise(96, 72, 15), None, torch.bfloat16, 8192).tiled  # loses bits, and saves nothing

@@ -264,7 +264,7 @@ def _pump(
         return writing.submit(writer.write, written)
 
     with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "write") as writing:
-        stream = separator.song(info.sample_rate_hz, info.channels)
+        stream = separator.compute(separator.song, info.sample_rate_hz, info.channels)
         reader.skip(first)
         blocks = reader.blocks(READ_FRAMES)
         coming = reading.submit(next, blocks, None)

@@ -39,7 +39,7 @@ from waveunet_cli.networks.wave_u_net.tiles import frames_of, points_for, spectr
 BLOCK_FRAMES = 65_536  # nearly as fast as any of 32 Ki … 256 Ki on the CPUs tried, in less memory
 WINDOW_FRAMES = 131_072  # at least, of a window; as many again are its context
 CHUNK_FRAMES = 8_192  # of a layer, computed and activated while they are in the cache; even
-LAST_LEVELS = 2  # of the way up, which a chunk passes through at once
+LAST_LEVELS = 3  # of the way up, which a chunk passes through at once
 CHUNK_TILES = 128  # likewise, of a layer that is computed in tiles
 SMALL = 20_480  # values of an input up to which torch would convolve on one core, slowly
 
@@ -89,7 +89,7 @@ class _UpKernel:
         coarse, skip = kernel.coarse.squeeze(2), kernel.skip.squeeze(2)
         out = skip.shape[0]
         self.even = _Kernel(coarse[:out, :, :-1], None, dtype, most_frames // 2)
-        self.odd = _Kernel(coarse[out:], None, dtype, most_frames // 2)
+        self.odd = _Kernel(coarse[out:].clone(), None, dtype, most_frames // 2)  # a view would keep the even filters
         self.skip = _Kernel(skip, kernel.coarse_bias[:out], dtype, most_frames)
         parts = (self.skip.chunk_frames, 2 * self.even.chunk_frames, 2 * self.odd.chunk_frames)
         self.chunk_frames = min(parts) // 2 * 2
