@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from waveunet_cli.audio import probe
-from waveunet_cli.datasets.reader import Audio, Reader, read_file
+from waveunet_cli.audio import probe, read_blocks
+from waveunet_cli.datasets.reader import Audio, Reader
 from waveunet_cli.datasets.tracks import Track
 from waveunet_cli.errors import AudioReadError, ConfigError
 
@@ -56,7 +56,7 @@ def _same(track: Track, other: Track) -> bool:
     if track.frames != other.frames:
         return False
     pairs = product(track.files, other.files)
-    return any(cmp(path, twin, shallow=False) and read_file(path).any() for path, twin in pairs)
+    return any(cmp(path, twin, shallow=False) and any(x.any() for x in read_blocks(path)) for path, twin in pairs)
 
 
 def _listen(track: Track, reader: Reader) -> Heard:
@@ -65,11 +65,14 @@ def _listen(track: Track, reader: Reader) -> Heard:
     try:
         if track.mixture is not None:
             _require_alike(track.mixture, track)
+            mixtures = read_blocks(track.mixture, BLOCK_FRAMES)
         for start in range(0, track.frames, BLOCK_FRAMES):
             stems = {path: reader.file(path, track, start, BLOCK_FRAMES) for path in track.files}  # (t, ch) each
             sounding |= {name for name, paths in track.sources.items() if any(stems[path].any() for path in paths)}
             if track.mixture is not None:
-                mixture = read_file(track.mixture, start, len(next(iter(stems.values()))))
+                mixture = next(mixtures, np.empty((0, 1), np.float32))  # (t, ch)
+                if len(mixture) != len(next(iter(stems.values()))):
+                    raise AudioReadError(f"{track.mixture}: ends after {start + len(mixture)} frames; copy it again")
                 rest = mixture - sum(_with_channels(stem, mixture.shape[1]) for stem in stems.values())
                 energy += float(np.square(mixture, dtype=np.float64).sum())
                 difference += float(np.square(rest, dtype=np.float64).sum())

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from math import ceil, gcd
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from waveunet_cli.audio import read_blocks
 from waveunet_cli.datasets.tracks import Track
 from waveunet_cli.errors import AudioReadError
 from waveunet_cli.streaming.resample import resample
@@ -20,6 +21,8 @@ from waveunet_cli.text import one_line
 
 FILTER_REACH_FRAMES = 64  # more than the resampler's filter reads on a side, at the lower of both rates
 FLOAT_SUBTYPES = frozenset({"FLOAT", "DOUBLE"})
+EXACT_SUBTYPES = FLOAT_SUBTYPES | {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32"}  # those of FLAC, too
+MOST_WHOLE = 8  # files that are decoded whole and kept, the last that were read
 
 Audio = NDArray[np.float32]
 
@@ -35,13 +38,16 @@ class Reader:
     """Reads stretches of tracks. With `in_memory`, every file is decoded once and kept. Threads may share a reader.
 
     In memory, files with float samples keep them as they are. All others take 16 bits a sample, in steps as fine as
-    the loudest sample allows.
+    the loudest sample allows. Files that are not read by place (Ogg, MP3, M4A …) are decoded whole in any case, and the
+    last few are kept: libsndfile finds a frame of theirs only nearly, so that stems and mixture would not fit together.
     """
 
     def __init__(self, sample_rate_hz: int, channels: int, in_memory: bool = False) -> None:
         self._sample_rate_hz = sample_rate_hz
         self._channels = channels
-        self._held = cache(_decoded) if in_memory else None
+        self._in_memory = in_memory
+        self._held = (cache if in_memory else lru_cache(MOST_WHOLE))(_decoded)
+        self._is_read_by_place = cache(_is_read_by_place)
 
     def read(self, track: Track, sources: Iterable[str], start: int, frames: int) -> Tensor:
         """(S, C, frames) from frame `start` of the track, both at the model's rate; zeros beyond the ends.
@@ -67,8 +73,8 @@ class Reader:
         Raises AudioReadError if it cannot be read, ends early, or holds a sample that is no number.
         """
         lo, hi = max(0, start), max(0, start, min(track.frames, start + frames))
-        if self._held is None:
-            x = read_file(path, lo, hi - lo)
+        if not self._in_memory and self._is_read_by_place(path):
+            x = _part(path, lo, hi - lo)
         else:
             samples, step = self._held(path)
             x = samples[lo:hi].astype(np.float32) * np.float32(step)
@@ -91,8 +97,16 @@ class Reader:
         return y
 
 
-def read_file(path: Path, start: int = 0, frames: int = -1) -> Audio:
-    """(t, ch) of a file from frame `start`, by default all of it. Raises AudioReadError, also for NaN and infinity."""
+def _is_read_by_place(path: Path) -> bool:
+    """Whether libsndfile gives a part of a file exactly as it stands in the whole file."""
+    try:
+        return soundfile.info(os.fsencode(path)).subtype in EXACT_SUBTYPES
+    except (soundfile.SoundFileError, OSError):
+        return False
+
+
+def _part(path: Path, start: int, frames: int) -> Audio:
+    """(t, ch) of a file from frame `start`. Raises AudioReadError, also for NaN and infinity."""
     try:
         with soundfile.SoundFile(os.fsencode(path)) as file:  # as text it would have to be UTF-8
             if frames:
@@ -111,8 +125,9 @@ def read_file(path: Path, start: int = 0, frames: int = -1) -> Audio:
 
 def _decoded(path: Path) -> Held:
     """A whole file. Samples beyond ±1, which libsndfile would wrap around in 16 bits, keep their value."""
-    x = read_file(path)  # (t, ch)
-    if soundfile.info(os.fsencode(path)).subtype in FLOAT_SUBTYPES:
+    blocks = list(read_blocks(path))
+    x = np.concatenate(blocks) if blocks else np.empty((0, 1), np.float32)  # (t, ch)
+    if _is_read_by_place(path) and soundfile.info(os.fsencode(path)).subtype in FLOAT_SUBTYPES:
         return Held(x, 1.0)
     step = max(1 / 32_768, float(x.max(initial=0)) / 32_767, -float(x.min(initial=0)) / 32_768)
     np.rint(np.divide(x, np.float32(step), out=x), out=x)

@@ -144,8 +144,8 @@ class CarriedStream:
             if block.shape[-1]:
                 unheard = self._meaningless
                 signals = enumerate(block.transpose(1, 2))  # each (t, C)
-                y = [self._network.advance(self._lines_of(i), rows, unheard) for i, rows in signals]
-                outputs.append(torch.cat(y)[..., unheard:])
+                parts = [self._network.advance(self._lines_of(i), rows, unheard) for i, rows in signals]
+                outputs.append(torch.cat(parts)[..., unheard:])
                 self._meaningless = max(0, unheard - block.shape[-1])
         self._pending = self._pending[..., frames:]
         y = torch.cat(outputs, -1)[..., : self._owed]
