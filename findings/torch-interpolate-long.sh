@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # torch interpolates long songs worse and worse. F.interpolate(mode="linear") works out in float32 between which two
 # samples each new sample lies, and float32 counts in halves beyond 2^22 = 4 194 304. So a tone that is brought from 22 050
-# to 44 100 Hz is right to the last bit for 3 minutes and 10 seconds; there its error leaps from -150 to about -20 dB, and
+# to 44 100 Hz is right but for rounding for 3 minutes and 10 seconds; there its error leaps from -150 to about -20 dB, and
 # after 6 minutes to -15 dB. One would expect the same samples wherever they lie, as in float64, and as the same song gives
 # in pieces. Networks that make signals longer by interpolation, as the Wave-U-Net does, lose the later part of a long song
 # when they get it in one piece; with align_corners=True, too, some minutes later. The documentation does not tell; issue

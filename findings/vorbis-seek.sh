@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A part of an Ogg Vorbis file, read by its place, is often the part of another place. libsndfile seeks to the frame that it
-# is asked for, states that it is there, and gives, without an end, what lies some hundred frames further on: at every fifth
+# is asked for, states that it is there, and gives what lies 920 frames further on, as long as one reads: at every fifth
 # place or so of a tone at 44.1 kHz. In a file that stays open between two parts, the first hundreds of frames of others are
 # wrong, too. Read as a whole, the file is right. One would expect the same samples both ways, as in FLAC. Matters to all who
 # draw random parts of songs for training (soundfile, librosa): stems and mixture do not belong together, and nothing tells.
@@ -39,13 +39,14 @@ def count(path, stays_open):
         wrong = np.abs(part - whole[place : place + PART]) > 1e-3
         if wrong[PART // 2 :].any():
             near = whole[place + PART // 2 - REACH : place + PART + REACH]
-            late.append(int(np.correlate(near, part[PART // 2 :], "valid").argmax()) - REACH)
+            likeness = 2 * np.correlate(near, part[PART // 2 :], "valid")
+            late.append(int((np.convolve(near**2, np.ones(PART // 2), "valid") - likeness).argmin()) - REACH)
         elif wrong.any():
             wrong_start += 1
     file.close()
     how = "stays open" if stays_open else "opened for each part"
     print(f"{path}, {how}: of {PLACES} parts, {len(late)} are from elsewhere", end="")
-    print(f" ({min(late)} to {max(late)} frames further on)" if late else "", end="")
+    print(f" ({', '.join(map(str, sorted(set(late))))} frames further on)" if late else "", end="")
     print(f", {wrong_start} are wrong at first")
     return len(late), wrong_start
 
