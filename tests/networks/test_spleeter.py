@@ -56,7 +56,7 @@ def test_folded_it_is_the_same_network(case, size):
     unet = network_of(CASES[case]).unets[1]
     x = torch.randn(2, CASES[case].channels, *size)
     with torch.no_grad():
-        torch.testing.assert_close(FoldedUNet(unet, torch.float32)(x), unet(x), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(FoldedUNet(unet, x.shape[2], torch.float32)(x), unet(x), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("factor", [0.0, -1e-30, -2.0])
@@ -66,7 +66,7 @@ def test_any_factor_of_a_norm_can_be_folded(factor):
     with torch.no_grad():
         for norm in (*unet.down_norms, *unet.up_norms):
             norm.weight[::2] = factor
-        torch.testing.assert_close(FoldedUNet(unet, torch.float32)(x), unet(x), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(FoldedUNet(unet, x.shape[2], torch.float32)(x), unet(x), atol=1e-5, rtol=1e-5)
 
 
 def test_the_published_network():

@@ -42,7 +42,10 @@ class FoldedMasks:
         if network is not self._network:
             as_planned = seen.device.type == self._placement.device.type
             dtype = self._placement.dtype if as_planned else torch.float32
-            self._folded = [FoldedUNet(cast(SpleeterUNet, unet), dtype) for unet in cast(Spleeter, network).unets]
+            spleeter = cast(Spleeter, network)
+            self._folded = [
+                FoldedUNet(cast(SpleeterUNet, unet), spleeter.config.spectra, dtype) for unet in spleeter.unets
+            ]
             self._network = network
         masks = seen.new_empty(seen.shape[0], len(self._folded), *seen.shape[1:])
         for unet, mask in zip(self._folded, masks.unbind(1), strict=True):
