@@ -93,7 +93,7 @@ class SpectraStream:
         self._pending.append(x)
         outputs = []
         while self._pending_frames() >= self._block_frames:
-            outputs.append(self._advance())
+            outputs.append(self._advance(self._config.spectra))
         return self._joined(outputs)
 
     def flush(self) -> Tensor:
@@ -103,17 +103,18 @@ class SpectraStream:
         while self._owed > 0:
             missing = max(0, self._block_frames - self._pending_frames())
             self._pending.append(self._pending[-1].new_zeros(*self._pending[-1].shape[:-1], missing))
-            outputs.append(self._advance())
+            left = -(-(self._early + self._owed) // self._config.step_frames)  # spectra that hear something
+            outputs.append(self._advance(min(left, self._config.spectra)))
         return self._joined(outputs)[..., :owed]
 
     def _pending_frames(self) -> int:
         return sum(x.shape[-1] for x in self._pending)
 
-    def _advance(self) -> Tensor:
-        """What one more block gives."""
+    def _advance(self, spectra: int) -> Tensor:
+        """What one more block gives, of which all spectra but the first so many are silence."""
         pending = torch.cat(self._pending, -1)
         self._pending = [pending[..., self._hop_frames :].clone()]
-        y = self._signals(pending[..., : self._block_frames])  # (B, S, C, hop + n − h), nothing for the residual
+        y = self._signals(pending[..., : self._block_frames], spectra)  # (B, S, C, hop + n − h), nothing for the residual
         if self._waiting is not None:
             y[..., : self._config.context] += self._waiting
         self._waiting = y[..., self._hop_frames :].clone()
@@ -124,14 +125,13 @@ class SpectraStream:
         self._owed -= y.shape[-1]
         return y
 
-    def _signals(self, block: Tensor) -> Tensor:
-        """(B, C, t) → what its spectra add to each source, (B, S, C, t); the residual is left out.
+    def _signals(self, block: Tensor, heard: int) -> Tensor:
+        """(B, C, t) → what its first `heard` spectra add to each source, (B, S, C, t); the residual is left out.
 
         Spectra are computed twice, since to keep them would take as much memory as a U-Net.
         """
         config, step = self._config, self._config.step_frames
-        starts = range(0, config.spectra, TOGETHER)
-        cuts = [slice(start, min(start + TOGETHER, config.spectra)) for start in starts]
+        cuts = [slice(start, min(start + TOGETHER, heard)) for start in range(0, heard, TOGETHER)]
         frames = [slice(cut.start * step, cut.stop * step + config.context) for cut in cuts]
         seen = torch.cat([magnitudes(self._spectra.of(block[..., place]), config.bins) for place in frames], 2)
         masks = self._network.masks(seen)  # (B, S, C, T, bins)
