@@ -1,4 +1,4 @@
-"""A transposed convolution, 5 × 5 of stride 2, in tiles of rows, with three fifths of its products; on a CPU, in float32.
+"""A transposed convolution, 5 × 5 of stride 2, in tiles of rows: three fifths of its products; on a CPU, in float32.
 
 It is four convolutions, whose outputs interleave (folded_u_net.py). Down the rows each has r = 3 taps or fewer:
 y[j] = Σ_k w[k]·x[j + k], where each w[k] is a matrix of channels for each tap along the row. With the algorithm of Toom
@@ -45,19 +45,22 @@ def _matrices() -> tuple[Tensor, Tensor, Tensor]:
     def powers(number: int) -> np.ndarray:  # (N, number)
         return np.vstack([np.vander(POINTS, number, increasing=True), np.eye(number)[-1]])
 
-    kernel, before = powers(TAPS), np.linalg.inv(powers(len(POINTS) + 1)).T
+    kernel = powers(TAPS)
     size = np.abs(kernel).sum(1, keepdims=True)
-    after, kernel, before = (torch.from_numpy(x).float() for x in (powers(ROWS).T, kernel / size, before * size))
-    return after.contiguous(), kernel, before
+    before = np.linalg.inv(powers(len(POINTS) + 1)).T * size
+    return _tensor(powers(ROWS).T), _tensor(kernel / size), _tensor(before)
+
+
+def _tensor(matrix: np.ndarray) -> Tensor:
+    return torch.tensor(matrix, dtype=torch.float32)
 
 
 def tile_kernel(taps: Tensor, bias: Tensor) -> TiledKernel:
     """Of the taps (2, 2, out, in, 3, 3) of even and odd rows, even and odd columns, and biases (2, 2, out)."""
     _, matrix, _ = _matrices()
     left, middle, right = torch.einsum("pk,rcoikl->lpicro", matrix, taps)  # (N, in, 2, 2, out) each
-    return TiledKernel(
-        left.flatten(2).clone(), middle.flatten(2).clone(), right[:, :, 1].flatten(2).clone(), bias.transpose(0, 1).flatten()
-    )
+    left, middle, right = left.flatten(2), middle.flatten(2), right[:, :, 1].flatten(2)
+    return TiledKernel(left.clone(), middle.clone(), right.clone(), bias.transpose(0, 1).flatten())
 
 
 def upsampled_in_tiles(x: Tensor, height: int, kernel: TiledKernel) -> Iterator[tuple[Place, Tensor]]:
