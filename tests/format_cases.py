@@ -97,6 +97,7 @@ BLOCKED = {
     "NMS_ADPCM_32",
     "PAF PCM_24",
 }  # whole blocks only
+DEEP_ALAC = {"ALAC_20", "ALAC_24", "ALAC_32"}  # which libsndfile reads wrongly where the music is noisy
 MONO = {"GSM610", "G721_32", "G723_24", "G723_40", "NMS_ADPCM_32", "SVX"}
 
 
@@ -112,7 +113,7 @@ def by_libsndfile(kind: str, subtype: str) -> Case:
         f"{kind} × {subtype}",
         "libsndfile",
         write,
-        "libsndfile",
+        "ffmpeg" if subtype in DEEP_ALAC else "libsndfile",
         judge="libsndfile" if subtype in BLOCKED or f"{kind} {subtype}" in BLOCKED else "source",
         exact=subtype in EXACT and f"{kind} {subtype}" not in BLOCKED,
         layout="mono" if is_mono else "stereo",

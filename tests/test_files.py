@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from waveunet_cli.files import to_disk, whole_file
+from waveunet_cli.errors import ConfigError
+from waveunet_cli.files import require_folder, to_disk, whole_file
 
 
 def test_a_file_takes_its_name_once_it_is_whole_and_on_the_disk(tmp_path, monkeypatch):
@@ -58,3 +59,15 @@ def test_a_file_system_that_keeps_nothing_back_need_not_be_asked(tmp_path, monke
         part.write_text("all of it")
     to_disk(tmp_path / "a")
     assert (tmp_path / "a").read_text() == "all of it"
+
+
+def test_what_is_in_the_way_of_a_folder(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "broken").symlink_to("nowhere")
+    require_folder(tmp_path)
+    require_folder(tmp_path / "new" / "deeper")
+    for name in ("file", "loop", "broken"):
+        for path in (tmp_path / name, tmp_path / name / "deeper" / "still"):
+            with pytest.raises(ConfigError, match=f"/{name}: is no folder, so nothing can be written there; choose"):
+                require_folder(path)

@@ -92,7 +92,7 @@ def test_python_examples_run(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_checkpoint(tmp_path / "vocals.safetensors", TINY, network_of(TINY).state_dict())
     noise = 0.1 * np.random.default_rng(0).standard_normal((3000, 2))
-    soundfile.write("song.wav", noise, 8000)
+    soundfile.write("song.flac", noise, 8000)
     Path("albums").mkdir()
     soundfile.write("albums/song.wav", noise, 8000)
     exec(code.replace('Separator("vocals"', 'Separator("vocals.safetensors"'), {})

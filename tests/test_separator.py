@@ -1,6 +1,7 @@
 """A song through the whole data path: as many frames, the channels it had, and stems that sum to it."""
 
 import tracemalloc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -173,6 +174,19 @@ def test_the_hash_of_a_model_is_that_of_older_releases():
     assert made.model.sha256 == "b518c3295fc68271b40b5fe03ee9cc1f00332c92c193c13a265496a79a470841"
 
 
+def test_a_separator_gives_up_the_network_for_its_folded_kernels():
+    model = model_of(TINY)
+    network, known = weakref.ref(model.network), model.known
+    separator = Separator(model, "cpu", "float32")
+    assert separator.loaded is model
+    del model
+    separator.separate(noise(500, TINY.channels), TINY.sample_rate)
+    assert network() is None
+    assert separator.model == known
+    with pytest.raises(ConfigError, match="make a new one"):
+        separator.loaded  # noqa: B018
+
+
 # --- channels
 
 
@@ -341,6 +355,38 @@ def test_a_song_that_ends_before_it_begins_has_no_frames():
     )
 
 
+@pytest.mark.parametrize("channels", [0, -1, 1.5, None, "2"])
+def test_a_song_of_no_channels(channels):
+    for asked in (separator().channels, lambda channels: separator().song(8000, channels)):
+        with pytest.raises(ConfigError, match=r"channels: found .*; give a whole number from 1 on"):
+            asked(channels)
+
+
+@pytest.mark.parametrize("place", ["", "a\0b", "s3://bucket/song.wav"])
+def test_a_file_is_on_this_machine(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("song.wav", noise(100), 8000)
+    for path, out in ((place, "out"), ("song.wav", place)):
+        with pytest.raises(ConfigError, match=r"is no path; name a file|is an address; give it to separate_songs"):
+            separator().separate_file(path, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["song.wav"]
+
+
+def test_a_model_is_loaded_once_all_else_is_checked():
+    asked = []
+
+    def load():
+        asked.append("load")
+        return model_of(DIFFERENCE)
+
+    for options in ({"device": "gpu"}, {"precision": "int8"}, {"segment_seconds": np.nan}, {"stems": "vocals"}):
+        with pytest.raises(WaveUNetError):
+            Separator(load, **options)
+    assert not asked
+    assert Separator(load, "cpu").model.config == DIFFERENCE
+    assert asked == ["load"]
+
+
 def test_a_song_that_has_ended_takes_no_more():
     song = separator().song(8000, 2)
     song.push(noise(10))
@@ -376,9 +422,9 @@ def test_an_array_is_separated_in_little_more_than_its_stems_need():
     assert peak_bytes < (len(run.stems) + 0.2) * song.nbytes
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e39, -1e300])  # float32 holds 3.4e38
 def test_samples_that_are_no_numbers(bad):
-    song = noise(100)
+    song = noise(100).astype(np.float64)
     song[50, 1] = bad
     with pytest.raises(ConfigError, match="NaN or infinite"):
         separator().separate(song, 8000)

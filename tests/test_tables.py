@@ -152,5 +152,5 @@ def test_what_is_no_toml_is_one_line(tmp_path: Path):
         assert str(refused.value).isprintable()
     with pytest.raises(ConfigError, match=r"a\.toml: is no TOML"):
         toml_of("<html>", "a.toml")
-    with pytest.raises(ConfigError, match=r"no such file; correct the path"):
+    with pytest.raises(ConfigError, match=r"is a folder; correct the path"):
         toml_in(tmp_path)

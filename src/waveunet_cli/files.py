@@ -10,6 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from waveunet_cli.errors import ConfigError
+
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # said by drives of a network
 _NOT_NEEDED = {errno.EINVAL, errno.ENOTSUP}  # said by file systems that keep nothing back
 
@@ -17,6 +19,15 @@ _NOT_NEEDED = {errno.EINVAL, errno.ENOTSUP}  # said by file systems that keep no
 def existing(path: Path) -> Path:
     """The path itself or, where there is nothing yet, the nearest folder above it: where space is counted for it."""
     return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
+def require_folder(path: Path) -> None:
+    """Raise ConfigError if something that is no folder is in the way of a folder of this path."""
+    for place in (path, *path.absolute().parents):
+        if os.path.isdir(place):  # noqa: PTH112 - Path's own test raises where a folder above may not be entered
+            return
+        if os.path.lexists(place):
+            raise ConfigError(f"{place}: is no folder, so nothing can be written there; choose another --out")
 
 
 def to_disk(path: Path) -> None:

@@ -20,7 +20,7 @@ from waveunet_cli.library.find import require_distinct
 from waveunet_cli.library.ledger import Ledger
 from waveunet_cli.library.manifest import Overwrite, require_overwrite
 from waveunet_cli.library.song import Separated, Song, separate_song
-from waveunet_cli.library.storage import Located
+from waveunet_cli.library.storage import on_disk
 from waveunet_cli.library.target import Settings, Target
 from waveunet_cli.networks.family import Config, Model
 from waveunet_cli.networks.geometry import MASK_HOP_FRAMES
@@ -60,7 +60,8 @@ class _Options:
 class Separator:
     """Separates any number of songs with one model.
 
-    model            a model's name, the path of a checkpoint, a loaded Model, or a configuration (random weights)
+    model            a model's name, the path of a checkpoint, a loaded Model, a configuration (random weights), or a
+                     function that loads a Model, which is called once device, precision and the like are checked
     device           auto, cpu, cuda[:N] or mps
     precision        auto, float32, bfloat16 or float16, for the convolutions
     segment_seconds  how much is computed at once; less needs less memory (default: 3 s, 8 s on a GPU)
@@ -80,7 +81,7 @@ class Separator:
 
     def __init__(
         self,
-        model: str | Path | Model | Config = "vocals",
+        model: str | Path | Model | Config | Callable[[], Model] = "vocals",
         device: str = "auto",
         precision: str = "auto",
         *,
@@ -107,7 +108,10 @@ class Separator:
             "device": device, "precision": precision, "segment_seconds": segment_seconds,
             "stems": stems, "two_stems": two_stems, "stereo": stereo, "mask_extension": mask_extension,
         }  # fmt: skip
-        self.model = model if isinstance(model, Model) else load_model(model)
+        # Until its kernels are folded, which then take the network's place in memory. It has no other name here, for
+        # what torch keeps of the stack that loads a network would hold it for ever.
+        self._loaded: Model | None = _loaded(model)
+        self.model = self._loaded.known
         if mask_extension is not None and not isinstance(self.model.config, SpleeterConfig):
             raise ConfigError(
                 f"mask_extension: {self.model.name} has no masks that end below its band; leave out --mask-extension"
@@ -194,14 +198,14 @@ class Separator:
         on_event   called with FileStart, Progress, Note and FileDone of events.py
         settings   how stems are named and written: the fields of library.target.Target
 
-        Raises AudioReadError, AudioWriteError, ConfigError for an output that cannot exist, and DeviceError if memory
-        runs out. Waits for another process that is at work on the same stems.
+        Raises AudioReadError, AudioWriteError, ConfigError for an address and for an output that cannot exist, and
+        DeviceError if memory runs out. Waits for another process that is at work on the same stems.
         """
-        if track is not None and not isinstance(track, str):
+        if track is not None and (not isinstance(track, str) or "\0" in track):
             raise ConfigError(f"track: found {track!r}; give a text")
         require_overwrite(overwrite)
-        song = Song(Located(Path(path)), Path(path).stem if track is None else track)
-        target = Target(None if out is None else Located(Path(out)), **settings)
+        song = Song(on_disk(path), Path(path).stem if track is None else track)
+        target = Target(None if out is None else on_disk(out), **settings)
         require_distinct([song], [target.outputs(self, song)])
         ledger = Ledger([song], [], on_event)
         ledger.start(song)
@@ -232,7 +236,24 @@ class Separator:
         """Call a stream's function in the one thread that computes, after those before it."""
         return self._networks.submit(function, *arguments).result()
 
+    @property
+    def loaded(self) -> Model:
+        """The model with its network. Raises ConfigError after the first song, when the network is given up."""
+        if self._loaded is None:
+            raise ConfigError(
+                f"{self.model.name}: this Separator has begun to separate and holds no network any more; make a new one"
+            )
+        return self._loaded
+
     @cached_property
     def _engine(self) -> Engine:
         """Made for the first song: all songs may be skipped."""
-        return new_engine(self.model, self.placement, self._segment_seconds, self._on_event, self._extension)
+        engine = new_engine(self.loaded, self.placement, self._segment_seconds, self._on_event, self._extension)
+        self._loaded = None
+        return engine
+
+
+def _loaded(model: str | Path | Model | Config | Callable[[], Model]) -> Model:
+    if isinstance(model, Model):
+        return model
+    return model() if callable(model) else load_model(model)

@@ -41,7 +41,7 @@ def json_in(path: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
 
 def _text_in(path: Path, most_bytes: int) -> str:
     if not path.is_file():  # a pipe would be waited for
-        raise ConfigError(f"{path}: no such file; correct the path")
+        raise ConfigError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; correct the path")
     try:
         if path.stat().st_size > most_bytes:
             raise ConfigError(f"{path}: larger than {most_bytes} bytes, which no such file is; correct it")
@@ -190,4 +190,5 @@ def _limited(parts: tuple[Any, ...]) -> str:
         return f"{expected(parts[0])} from {limits['ge']} to {limits['le']}"
     if not limits:
         return expected(parts[0])
-    return f"{expected(parts[0])} of {' and '.join(f'{LIMITS[name]} {limit}' for name, limit in limits.items())}"
+    text = " and ".join(f"{LIMITS[name]} {limit}" for name, limit in limits.items())
+    return f"{expected(parts[0])} {'of ' if text.startswith('at ') else ''}{text}"

@@ -27,5 +27,8 @@ def shown(value: object) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error of another library says, on one line."""
-    return plain(" ".join(str(error).split()))[:200] or type(error).__name__
+    """What an error of another library says, on one line; of the system's errors only the reason, without a number."""
+    said = str(error)
+    if isinstance(error, OSError) and error.strerror and said.startswith("[Errno"):  # others say more than the reason
+        said = error.strerror
+    return plain(" ".join(said.split()))[:200] or type(error).__name__

@@ -105,11 +105,11 @@ def test_sizes_that_lead_nowhere_are_refused_or_taken_for_unknown(kind, number, 
 @pytest.mark.parametrize(
     ("rate", "channels", "words"),
     [
-        (1, 2, "sample_rate_hz: found 1; songs have 1000 to 768000"),
-        (999, 1, "sample_rate_hz: found 999"),
-        (800_000, 1, "sample_rate_hz: found 800000"),
-        (44_100, 33, "channels: found 33; songs have 1 to 32"),
-        (44_100, 1024, "channels: found 1024"),
+        (1, 2, "has 1 Hz; songs have 1000 to 768000"),
+        (999, 1, "has 999 Hz"),
+        (800_000, 1, "has 800000 Hz"),
+        (44_100, 33, "has 33 channels; songs have 1 to 32"),
+        (44_100, 1024, "has 1024 channels"),
     ],
 )
 def test_what_no_song_has_is_refused_before_it_is_read(rate, channels, words, tmp_path):

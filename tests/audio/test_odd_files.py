@@ -163,6 +163,18 @@ def test_more_than_four_gigabytes_counted_in_32_bits(tmp_path):
     assert probe(path).frames == ((1 << 32) + 4000) // 4
 
 
+@pytest.mark.parametrize(("subtype", "channels", "level"), [("ALAC_32", 1, 1.0), ("ALAC_24", 2, 0.01)])
+@pytest.mark.parametrize("frames", [8192, 9000])  # of whole packets, libsndfile's header counts one less
+def test_alac_in_caf_is_lossless_where_it_cannot_be_compressed(tmp_path, subtype, channels, level, frames):
+    """libsndfile mixes up the bits of packets that are stored as they are: findings/alac-noise.sh."""
+    path = tmp_path / "a.caf"
+    samples = level * np.random.default_rng(0).uniform(-1, 1, (frames, channels))
+    soundfile.write(path, samples, 44_100, format="CAF", subtype=subtype)
+    found, notes = read(path)
+    assert notes == []
+    np.testing.assert_allclose(found, samples, rtol=0, atol=2.0**-22)
+
+
 def test_a_picture_in_a_tag_is_no_second_song(tmp_path):
     """It may hold anything, such as the beginning of an MP3."""
     song = encode(tmp_path / "b.mp3", music(FRAMES), "libmp3lame", muxing={"id3v2_version": "0"}).read_bytes()

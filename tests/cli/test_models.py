@@ -67,6 +67,7 @@ def test_info_shows_licence_attribution_and_what_was_not_seen(run):
     code, out, _ = run("info", "vocals")
     assert code == 0
     assert "licence: MIT" in out
+    assert "sample rate in Hz: 22050" in out
     assert "Spleeter 2stems by Deezer Research, MIT" in out
     assert "None" not in run("info", "m5-highsr")[1]
     assert "verified: False" in run("info", "m5-highsr")[1]

@@ -229,8 +229,8 @@ def test_two_stems(run, here):
     [
         (["--stems", "vocals", "--two-stems", "vocals"], "exclude each other"),
         (["--stems", "drums"], "accompaniment, vocals"),
-        (["--stems", ""], "'' holds an empty name; write one name or several, as in vocals,drums"),
-        (["--stems", "vocals,,"], "'vocals,,' holds an empty name; write one name or several"),
+        (["--stems", ""], "is empty; give it a value, or leave it out"),
+        (["--stems", "vocals,,"], "'vocals,,' holds an empty name; write one name or several, as in vocals,drums"),
         (["--stems", "vocals,vocals"], "once each"),
         (["--two-stems", "drums"], "accompaniment, vocals"),
         (["--format", "aac"], "'wav', 'flac', 'ogg', 'mp3'"),
@@ -492,6 +492,11 @@ def test_a_pipe(fails, here):
     fails("song.wav", words=["song.wav: is no regular file; save the stream to a file first"])
 
 
+def test_a_link_to_itself(fails, here):
+    (here / "song.wav").symlink_to("song.wav")
+    fails("song.wav", words=["song.wav: cannot be opened (Too many levels of symbolic links); check the path"])
+
+
 def test_a_song_without_samples(run, here):
     write(here / "song.wav", noise(0))
     ran = run("song.wav")
@@ -502,8 +507,11 @@ def test_a_song_without_samples(run, here):
 def test_an_unwritable_output(fails, here):
     write(here / "song.wav")
     (here / "file").touch()
-    fails("song.wav", "-o", "file", words=["file", "a part of the path is a file; choose another folder with --out"])
-    fails("song.wav", "-o", "file/deeper", words=["a part of the path is a file"])
+    (here / "loop").symlink_to("loop")
+    for out, place in (("file", "file"), ("file/deeper", "file"), ("loop", "loop")):
+        for model in ("tiny.safetensors", "missing.safetensors"):  # no model is loaded, or downloaded, for nothing
+            line = fails("song.wav", "-o", out, "-n", model, words=["is no folder", "choose another --out"], code=2)
+            assert line.startswith((f"Error: {here / place}: ", f"Error: {place}: "))
     fails("song.wav", "-o", "/proc/nowhere", words=["/proc/nowhere", "No such file or directory; choose another"])
     fails("song.wav", "--filename", "x" * 300 + "{stem}", words=["the name is too long; shorten it with --filename"])
     fails("song.wav", "-o", "x" * 300, words=["the name is too long"])
@@ -579,6 +587,9 @@ def test_an_unknown_model(fails, here):
     write(here / "song.wav")
     fails("song.wav", "-n", "vocal", words=["vocal: no such model; did you mean vocals?"], code=2)
     fails("song.wav", "-n", "x/vocals", words=["x/vocals: no such checkpoint"])
+    (here / "training").mkdir()
+    fails("song.wav", "-n", "training", words=["training: is a folder; give the path of a .safetensors file"], code=2)
+    fails("song.wav", "-n", "./training", words=["training: is a folder, not a checkpoint; give"])
 
 
 def test_bad_checkpoints(fails, here):

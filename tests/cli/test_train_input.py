@@ -157,6 +157,62 @@ def test_the_first_speed_after_going_on_counts_only_what_came_after(
     assert logged["audio_seconds_per_second"] == pytest.approx(frames / RATE_HZ / took)
 
 
+# What is refused before any song is read, which may take hours
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "words"),
+    [
+        ({"loss": "magnitude"}, [], ["loss: 'magnitude' is for U7a"]),
+        ({"micro_batch": 3, "schedule": {"batch": 4}}, [], ["micro_batch: 4 windows a step", "no multiple of 3"]),
+        ({"transfer": "start.safetensors"}, [], ["start.safetensors: no such checkpoint"]),
+        ({"model": "start.safetensors"}, [], ["start.safetensors: no such checkpoint"]),
+        ({"augmentation": {"heard_sources": ["vocal"]}}, [], ["augmentation.heard_sources: 'vocal' is none of the"]),
+        ({"augmentation": {"levels_db": {"kazoo": -9}}}, [], ["augmentation.levels_db: 'kazoo' is none of the"]),
+        ({}, ["--resume"], ["out/state.safetensors: no such file, so there is no training to go on with"]),
+        ({}, ["--devices", "9999"], ["9999 processes on the CPU: this machine has", "choose fewer --devices"]),
+        ({}, ["-o", "{file}"], ["file: is no folder", "choose another --out"]),
+    ],
+)
+def test_what_needs_no_song_is_refused_before_songs_are_read(
+    waveunet: Command,
+    recipe: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    options: list[str],
+    words: list[str],
+) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("a song is read")
+
+    monkeypatch.setattr("waveunet_cli.training.material.listen", read)
+    (tmp_path / "file").touch()
+    options = [option.format(file=tmp_path / "file") for option in options]
+    refused(waveunet("train", recipe(**changes), "-o", tmp_path / "out", "-q", "-d", "cpu", *options), *words)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("exclude", "words"),
+    [(["b", "bb"], ["has no song 'bb', which data.exclude names"]), (["a", "b", "c"], ["data.exclude names all"])],
+)
+def test_a_song_to_leave_out_that_is_not_there(
+    waveunet: Command, recipe: Callable[..., Path], tmp_path: Path, songs: Path, exclude: list[str], words: list[str]
+) -> None:
+    path = recipe(data=[{"path": str(songs), "exclude": exclude}])
+    refused(waveunet("train", path, "-o", tmp_path / "out", "-q", "-d", "cpu"), *words)
+
+
+def test_quiet_or_not_the_error_says_why_no_song_is_left(
+    waveunet: Command, recipe: Callable[..., Path], tmp_path: Path, songs: Path
+) -> None:
+    for song in songs.iterdir():
+        break_song(song, "NaN")
+    ran = waveunet("train", recipe(), "-o", tmp_path / "out", "-q", "-d", "cpu")
+    refused(ran, "no usable song is left", "the first of 3 left out: ", "songs/a/vocals.wav: a sample is NaN")
+
+
 # Samples and losses
 
 

@@ -70,7 +70,12 @@ def test_every_shipped_card_is_valid_and_its_embedded_bytes_are_the_stated_ones(
     ("name", "filters", "rate_hz", "credited"),
     [
         ("vocals", 24, 22_050, ("Software-Entwicklungskit", "Spleeter", "ACE-Step", "YuE", "DiffRhythm", "TRow")),
-        ("4stems", 16, 44_100, ("Software-Entwicklungskit", "erithacus", "SCOTTPOID", "Hitsuboku Kumi", "POP909")),
+        (
+            "4stems",
+            24,
+            22_050,
+            ("Software-Entwicklungskit", "Spleeter", "ACE-Step", "YuE", "SCOTTPOID", "Hitsuboku Kumi", "POP909"),
+        ),
     ],
 )
 def test_an_embedded_card_carries_the_attribution_of_what_it_was_trained_on(name, filters, rate_hz, credited):

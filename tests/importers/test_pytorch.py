@@ -226,7 +226,7 @@ def test_other_files_are_refused(content, tmp_path):
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         convert(tmp_path / "missing")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(CheckpointError, match="no such checkpoint"):
+    with pytest.raises(CheckpointError, match="a folder without a checkpoint"):
         convert(tmp_path / "folder")
 
 

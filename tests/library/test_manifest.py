@@ -88,6 +88,16 @@ def test_files_that_are_not_the_songs_stems_are_never_replaced(run, here):
     assert "skipped" in run("moved/song.wav", "-o", "out").err
 
 
+def test_a_folder_is_no_stem_whatever_its_name(run, here):
+    song(here / "song.wav")
+    for stem in ("accompaniment", "vocals"):
+        (here / f"out/tiny/song/{stem}.wav").mkdir(parents=True)
+    for overwrite in ("changed", "never", "always"):
+        ran = run("song.wav", "-o", "out", "--overwrite", overwrite)
+        assert (ran.code, ran.out) == (1, "")
+        assert "accompaniment.wav: is a folder; choose another" in ran.err
+
+
 def test_a_song_that_cannot_be_compared_is_taken_for_another(run, here):
     run(song(here / "one.wav"), "-o", "out", "--filename", "{stem}.wav")
 

@@ -206,7 +206,7 @@ def test_files_that_are_no_checkpoint(tmp_path):
     path = tmp_path / "a.safetensors"
     assert "no such checkpoint" in refused(path)
     path.mkdir()
-    assert "no such checkpoint" in refused(path)
+    assert "is a folder, not a checkpoint; give" in refused(path)
     path.rmdir()
     save_file(network_of(TINY).state_dict(), path)
     assert "holds no configuration of a network" in refused(path)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from training_songs import RATE_HZ, recipe_values, write_songs, write_stem
 from waveunet_cli import Separator
 from waveunet_cli.datasets.reader import Reader
+from waveunet_cli.datasets.tracks import Data, find_tracks
 from waveunet_cli.errors import CheckpointError, ConfigError, WaveUNetError
 from waveunet_cli.events import Note
 from waveunet_cli.networks.checkpoint import load_checkpoint, save_checkpoint
@@ -235,7 +236,7 @@ def test_refuses_to_overwrite_and_to_resume_another_model(songs: Path, tmp_path:
     other["architecture"]["filters"] = 5
     with pytest.raises(CheckpointError, match="filters 4 instead of 5"):
         run(other, tmp_path / "out", resume=True)
-    with pytest.raises(CheckpointError, match="no readable training state"):
+    with pytest.raises(CheckpointError, match="no training to go on with"):
         run(recipe_values(songs), tmp_path / "nothing", resume=True)
     save_checkpoint(tmp_path / "out" / STATE, *_model(tmp_path / "out" / MODEL))
     with pytest.raises(CheckpointError, match="holds no training state"):
@@ -483,12 +484,13 @@ def test_a_validation_judges_the_sum_where_only_the_sum_is_known(tmp_path: Path)
     values = recipe_values(tmp_path / "songs")
     values["architecture"] |= {"sources": ["vocals", "drums", "bass", "other"], "residual": "other"}
     recipe = recipe_from(values)
-    config, material = recipe.config(), gather(recipe, recipe.config())
+    config = recipe.config()
+    tracks, _ = find_tracks(Data(tmp_path / "songs"), config.sources, sums=True)
     context = config.window(recipe.hop_frames).context
     shares = torch.tensor([0.5, 1.0, -1.0, 0.5])[:, None, None]  # of the mixture; the last three sum to half of it
     score = validate(
         Trainable(build_network(config)), lambda x: shares * x[:, None, :, context:-context], config,
-        material.reader, material.pools[0].tracks, l1, recipe.hop_frames, torch.device("cpu"),
+        Reader(config.sample_rate, config.channels), tracks, l1, recipe.hop_frames, torch.device("cpu"),
     )  # fmt: skip
     for name, truth in zip(("vocals", "accompaniment"), known, strict=True):
         error = truth - sum(known) / 2

@@ -242,7 +242,7 @@ def test_folders_are_drawn_by_weight_and_tracks_by_length(tmp_path: Path) -> Non
 
 def test_refuses_what_cannot_make_a_mixture(tmp_path: Path, songs: Path) -> None:
     write_stem(tmp_path / "a" / "x.wav")
-    with pytest.raises(ConfigError, match="no folder has the source accompaniment"):
+    with pytest.raises(ConfigError, match="no folder of a weight above 0 has the source accompaniment"):
         mixer_of(Data(tmp_path / "a", stem="vocals"))
     with pytest.raises(ConfigError, match=r"augmentation\.remix = 1"):
         mixer_of(Data(tmp_path / "a", stem="vocals"), Data(tmp_path / "a", stem="accompaniment"))
@@ -443,7 +443,7 @@ def test_a_remix_of_songs_that_know_sums_takes_their_vocals_only(tmp_path: Path)
         x, sums = mixer.draw(number)
         assert sums is None
         assert sum(bool(source.any()) for source in x) >= 3
-    with pytest.raises(ConfigError, match="no folder has the source drums"):
+    with pytest.raises(ConfigError, match="no folder of a weight above 0 has the source drums"):
         mixer_of_four(Data(split))
 
 

@@ -103,7 +103,7 @@ def test_architectures_have_names(model: str, config: object, loss: str) -> None
         ({"storage": "int8"}, "storage: found .int8."),
         ({"augmentation": {"stretch_factor": 0.5}}, "stretch_factor: found 0.5; expected a number from 1 to 4"),
         ({"workers": 0}, "workers: found 0"),
-        ({"data": [{"path": "a", "weight": -1.0}]}, r"data\[0\].weight: found -1.0; expected a number of above 0"),
+        ({"data": [{"path": "a", "weight": -1.0}]}, r"data\[0\].weight: found -1.0; expected a number above 0"),
         ({"data": [{"path": "a", "weights": {"song": -1.0}}]}, r"data\[0\].weights"),
         ({"data": [{"path": "a", "reverb": 2.0}]}, r"data\[0\].reverb: found 2.0; expected a probability"),
         (

@@ -21,6 +21,7 @@ _UNKNOWN_32 = b"\xff\xff\xff\xff"
 _WAVE64 = bytes.fromhex("2e91cf11a5d628db04c10000")  # the rest of the GUID that starts with "riff"
 _MPEG_TAGS = (0x50, 0x55)  # MP2 and MP3 in WAV
 _EXTENSIBLE = 0xFFFE
+_ALAC_16 = (1).to_bytes(4, "big")  # the flags of CAF's ALAC: a number for its bits
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Header:
     repairs: what to read instead of the header's own bytes, by position, so that a decoder takes all samples there are
     channel_mask: of WAV; 0 where there is none
     is_for_ffmpeg: whether libsndfile would open it and read it wrongly: MP3 in WAV, whose length no header of WAV
-        knows; an order of channels in CAF and AIFF; 8SVX, whose pad byte it takes for a sample; more than 32 bits
-        can count, of which it takes what they can
+        knows; an order of channels in CAF and AIFF; ALAC of more than 16 bits in CAF, whose noisy packets it mixes up;
+        8SVX, whose pad byte it takes for a sample; more than 32 bits can count, of which it takes what they can
     is_cut: whether the file ends before its samples begin
     """
 
@@ -167,18 +168,24 @@ def _wave64(file: BinaryIO, file_bytes: int) -> Header:
 
 
 def _caf(file: BinaryIO, file_bytes: int) -> Header:
-    end_bytes, channels, tells_order = None, 0, False
+    end_bytes, channels, tells_order, is_deep_alac = None, 0, False, False
+    packet_frames = bytes(4)
     repairs: dict[int, bytes] = {}
     for name, start, size in _chunks(file, ">4sq", 8, 1):
         if name == b"desc":
-            channels = int.from_bytes(file.read(28)[24:28], "big")
+            described = file.read(28)
+            channels = int.from_bytes(described[24:28], "big")
+            is_deep_alac = described[8:12] == b"alac" and described[12:16] != _ALAC_16
+            packet_frames = described[20:24]
+        if name == b"pakt" and is_deep_alac and file.read(24)[20:] == packet_frames:
+            repairs[start + 20] = bytes(4)  # libsndfile says of a last packet without gaps that it lacks all frames
         tells_order |= name == b"chan"
         if name == b"data":
             if size < 0 or (size == 0 and not _are_chunks(file, ">4sq", start, 1, file_bytes)):
                 repairs[start - 8] = struct.pack(">q", file_bytes - start)  # up to the end of the file
                 break
             end_bytes = start + size
-    return Header(end_bytes, repairs, is_for_ffmpeg=tells_order and channels > 2)
+    return Header(end_bytes, repairs, is_for_ffmpeg=is_deep_alac or (tells_order and channels > 2))
 
 
 def flac_mask(file: BinaryIO, start: int) -> int:

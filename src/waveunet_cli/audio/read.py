@@ -33,6 +33,7 @@ from waveunet_cli.audio.span import Span
 from waveunet_cli.bounds import SampleRateHz, SongChannels
 from waveunet_cli.errors import AudioReadError
 from waveunet_cli.events import Note
+from waveunet_cli.text import one_line
 
 _RATES_HZ, _CHANNELS = (get_args(kind)[1] for kind in (SampleRateHz, SongChannels))  # see bounds.py
 BLOCK_FRAMES = 65_536
@@ -76,15 +77,14 @@ class AudioReader:
         with reading_explained(Path(path)):
             self._links = _Links(Path(path), on_event, track)
         self.info = self._links.info
-        for name, found, bounds in (
-            ("sample_rate_hz", self.info.sample_rate_hz, _RATES_HZ),
-            ("channels", self.info.channels, _CHANNELS),
+        for found, unit, bounds in (
+            (self.info.sample_rate_hz, "Hz", _RATES_HZ),
+            (self.info.channels, "channels", _CHANNELS),
         ):
             if not bounds.ge <= found <= bounds.le:
                 self.close()
                 raise AudioReadError(
-                    f"{path}: {name}: found {found}; songs have {bounds.ge} to {bounds.le}; export it again in a usual "
-                    "form"
+                    f"{path}: has {found} {unit}; songs have {bounds.ge} to {bounds.le}; export it again as usual"
                 )
         self._position_frames = 0
 
@@ -295,4 +295,4 @@ def _opened(path: Path) -> BinaryIO:
     except PermissionError as error:
         raise AudioReadError(f"{path}: may not be read; check the permissions") from error
     except (OSError, ValueError) as error:
-        raise AudioReadError(f"{path}: cannot be opened ({error}); check the path") from error
+        raise AudioReadError(f"{path}: cannot be opened ({one_line(error)}); check the path") from error

@@ -81,14 +81,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _exit_code(arguments: Sequence[str] | None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        _require_no_empty(arguments)
         # Outside its standalone mode Click leaves errors to us and returns the code given to Exit.
         return group.main(arguments, prog_name="waveunet", standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()  # the help
         return error.exit_code
     except click.ClickException as error:
-        say_failed(ConfigError(_wrong_usage(error, sys.argv[1:] if arguments is None else arguments)))
+        say_failed(ConfigError(_wrong_usage(error, arguments)))
         return error.exit_code
     except (ConfigError, DeviceError, ModelNotFoundError) as error:
         say_failed(error)
@@ -105,6 +107,16 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
     except (KeyboardInterrupt, click.Abort):
         say("Interrupted; no half-written file is left.", err=True)
         return EXIT_INTERRUPTED
+
+
+def _require_no_empty(arguments: Sequence[str]) -> None:
+    """Raise ConfigError for an argument that is an empty text: as a path it would be the folder that one is in."""
+    for place, argument in enumerate(arguments):
+        if not argument or re.fullmatch(r"--[\w-]+=", argument):
+            raise ConfigError(
+                f"waveunet: {argument or f'argument {place + 1}'} is empty; give it a value, or leave it out (is a "
+                "variable of the shell unset?)"
+            )
 
 
 def _wrong_usage(error: click.ClickException, arguments: Sequence[str]) -> str:

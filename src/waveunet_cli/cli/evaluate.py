@@ -11,6 +11,7 @@ from waveunet_cli.cli import EXIT_FAILED
 from waveunet_cli.cli.options import device_option, name_option, names, precision_option
 from waveunet_cli.cli.terminal import say, say_above_bar
 from waveunet_cli.events import Event, Note
+from waveunet_cli.files import require_folder
 from waveunet_cli.text import in_line
 
 if TYPE_CHECKING:
@@ -64,10 +65,14 @@ def command(
     writes scores.json, statistics.csv, frames.csv and a picture of each stem to the folder --out, anew after every
     song. Exit codes: 0, every song is scored; 1, some songs could not be scored; 2, the command or an option is wrong.
     """
+    from waveunet_cli.datasets.tracks import require_songs
     from waveunet_cli.evaluate.evaluation import SongBegins, SongFailed, evaluate, require_installed  # imports torch
     from waveunet_cli.separator import Separator
 
-    require_installed(quick)  # before a model is downloaded
+    require_installed(quick)  # all this before a model is downloaded
+    require_folder(out)
+    for folder in folders:
+        require_songs(folder)
     with tqdm(unit="song", disable=True if quiet else None, dynamic_ncols=True) as bar:
 
         def show(event: "Event | EvaluationEvent") -> None:

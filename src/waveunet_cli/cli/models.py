@@ -251,7 +251,7 @@ def _lines(described: dict[str, Any]) -> Iterator[str]:
     for key, value in described.items():
         if value in (None, "", [], {}):
             continue
-        label = key.replace("_", " ")
+        label = key.replace("_hz", " in Hz").replace("_bytes", " in bytes").replace("_", " ")
         if isinstance(value, list) and isinstance(value[0], dict):
             yield f"{label}:"
             for item in value:

@@ -222,9 +222,8 @@ def command(
         with loading_torch():
             from waveunet_cli.separator import Separator
 
-        model = load_model(name, registry=registry, offline=offline, on_event=on_event, progress=not quiet)
         made = Separator(
-            model,
+            lambda: load_model(name, registry=registry, offline=offline, on_event=on_event, progress=not quiet),
             device,
             precision,
             segment_seconds=segment,

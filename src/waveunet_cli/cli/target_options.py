@@ -24,12 +24,14 @@ def factors(context: click.Context, parameter: click.Parameter, value: str | Non
     """Stems with their levels, in dB or as factors, as in vocals=-12dB,drums=0."""
     found: dict[str, float] = {}
     for each in value.split(",") if value else ():
-        told = re.fullmatch(r"\s*(.+?)\s*=\s*([+-]?(?:\d+\.?\d*|\.\d+|inf))\s*(dB)?\s*", each, re.IGNORECASE)
+        told = re.fullmatch(
+            r"\s*(.+?)\s*=\s*([+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf))\s*(dB)?\s*", each, re.IGNORECASE
+        )
         if told is None:
             raise click.BadParameter(f"{each!r} is no stem with its level; write vocals=-12dB or drums=0")
         if told[1] in found:
             raise click.BadParameter(f"{told[1]} has two levels; give it one")
-        level = min(float(told[2]), 6000.0)  # beyond what a mix may have, and in dB within what a float can hold
+        level = min(float(told[2]), 6000.0 if told[3] else 1e308)  # no infinity: Target says what a mix may have
         found[told[1]] = 10 ** (level / 20) if told[3] else level
     return found
 

@@ -1,5 +1,6 @@
 """`waveunet train`: trains a network on folders of songs and writes a checkpoint."""
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,10 +90,13 @@ def command(
     if find_spec("lightning_fabric") is None:
         raise ConfigError("training: lightning-fabric is not installed; run: pip install lightning-fabric")
     from waveunet_cli.training.log import Log
-    from waveunet_cli.training.loop import MODEL, train
+    from waveunet_cli.training.loop import MODEL, require_place, require_trainable, train
     from waveunet_cli.training.material import gather
 
+    if not check:
+        require_place(out, resume)
     fabric = None if check else _fabric(device, devices, nodes)
+    require_trainable(settings, config, 1 if fabric is None else fabric.world_size)
     quiet = not check and (quiet or fabric is None or not fabric.is_global_zero)
 
     def on_event(event: Note) -> None:
@@ -133,7 +137,9 @@ def _fabric(device: str, devices: int, nodes: int) -> "Fabric":
 
     from waveunet_cli.devices import choose_placement
 
-    choose_placement(device)
+    cores = os.cpu_count() or 1
+    if choose_placement(device).device.type == "cpu" and devices > cores:  # each process takes memory of its own
+        raise DeviceError(f"{devices} processes on the CPU: this machine has {cores} cores; choose fewer --devices")
     try:
         fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes)
     except (MisconfigurationException, RuntimeError, ValueError) as error:
@@ -150,7 +156,8 @@ def _disk_explained(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CheckpointError(
-            f"{out}: cannot be written ({error}); what was saved before is intact: make space and add --resume"
+            f"{error.filename2 or error.filename or out}: cannot be written ({one_line(error)}); what was saved before "
+            "is intact: correct that and add --resume"
         ) from error
 
 

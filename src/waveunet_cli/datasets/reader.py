@@ -16,6 +16,7 @@ from torch import Tensor
 from waveunet_cli.datasets.tracks import Track
 from waveunet_cli.errors import AudioReadError
 from waveunet_cli.streaming.resample import resample
+from waveunet_cli.text import one_line
 
 FILTER_REACH_FRAMES = 64  # more than the resampler's filter reads on a side, at the lower of both rates
 FLOAT_SUBTYPES = frozenset({"FLOAT", "DOUBLE"})
@@ -113,7 +114,9 @@ def read_file(path: Path, start: int = 0, frames: int = -1) -> Audio:
                 file.seek(start)
             x: Audio = file.read(frames, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
-        raise AudioReadError(f"{path}: cannot be read at frame {start} ({error}); copy the file again") from error
+        raise AudioReadError(
+            f"{path}: cannot be read at frame {start} ({one_line(error)}); copy the file again"
+        ) from error
     if not np.isfinite(x).all():
         raise AudioReadError(
             f"{path}: a sample is NaN or infinite after frame {start}; repair or export the file again"

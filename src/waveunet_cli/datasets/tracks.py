@@ -101,15 +101,21 @@ def find_tracks(data: Data, sources: Sequence[str], sums: bool = False) -> tuple
 
     Raises ConfigError if there is no such folder or nothing usable in it.
     """
-    if not data.path.is_dir():
-        raise ConfigError(f"{data.path}: no such folder; give a folder of songs, each a folder of stems")
+    require_songs(data.path)
     if data.stem is not None and data.stem not in sources:
-        raise ConfigError(f"{data.path}: stem {data.stem!r} is none of the model's sources {', '.join(sources)}")
+        raise ConfigError(
+            f"{data.path}: stem {data.stem!r} is none of the model's sources {', '.join(sources)}; name one"
+        )
     root = data.path / data.split if (data.path / data.split).is_dir() else data.path
     tracks: list[Track] = []
     left_out: list[str] = []
-    for place in audio_files(root) if data.stem else song_folders(root):
-        name = place.stem if data.stem else place.name
+    places = {
+        place: place.stem if data.stem else place.name for place in (audio_files if data.stem else song_folders)(root)
+    }
+    for name in data.exclude:
+        if name not in places.values():  # misspelt, a song that was held out would be trained on
+            raise ConfigError(f"{root}: has no song {name!r}, which data.exclude names; correct it there")
+    for place, name in places.items():
         if name in data.exclude:
             continue
         try:
@@ -120,12 +126,19 @@ def find_tracks(data: Data, sources: Sequence[str], sums: bool = False) -> tuple
         except AudioReadError as error:
             left_out.append(str(error))
     if not tracks:
-        why = f"; the first of {len(left_out)} left out: {left_out[0]}" if left_out else ""
+        why = "; data.exclude names all that are there" if places and not left_out else ""
+        why = f"; the first of {len(left_out)} left out: {left_out[0]}" if left_out else why
         raise ConfigError(
             f"{data.path}: no song with the stems {', '.join(sources)}{why}; "
             f"expected <song>/<stem>.wav or {data.split}/<song>/<stem>.wav"
         )
     return tracks, left_out
+
+
+def require_songs(folder: Path) -> None:
+    """Raise ConfigError if there is no such folder."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; give a folder of songs, each a folder of stems")
 
 
 def song_folders(root: Path) -> list[Path]:

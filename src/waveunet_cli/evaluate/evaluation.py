@@ -12,6 +12,7 @@ from waveunet_cli.evaluate.measure import Audio, StemScore, estimates_of, measur
 from waveunet_cli.evaluate.testset import ScoredSong, find_scored_songs, stems_of, with_estimates
 from waveunet_cli.events import Note
 from waveunet_cli.separator import Separator
+from waveunet_cli.text import one_line
 
 
 @dataclass(frozen=True)
@@ -133,4 +134,4 @@ def _write(out: Path, scores: Sequence[StemScore], about: dict[str, Any]) -> Non
     try:
         report.write(out, scores, about)
     except OSError as error:
-        raise AudioWriteError(f"{out}: scores cannot be written ({error}); choose another --out") from error
+        raise AudioWriteError(f"{out}: scores cannot be written ({one_line(error)}); choose another --out") from error

@@ -7,7 +7,8 @@ Over a whole song, with truth r and estimate e, all channels together:
     level   10·log10(Σe² / Σm²)                                  all that can be said where the stem is silent
 
 In frames of one second: SDR, ISR, SIR and SAR of BSSEval v4, computed by museval. It gives no value where any true or
-estimated stem is silent; such frames are counted.
+estimated stem is silent; such frames are counted. It takes for silent, too, what has opposite channels throughout
+(findings/museval-opposite.sh).
 
 BSSEval fits filters of 512 taps to the true stems. What a lossy codec left out of them, all that lies above some
 frequency, is empty to the last bit of a float64, and the fit then has no solution: ISR, SIR and SAR come out as noise
@@ -168,7 +169,7 @@ def _bsseval(
             if not x.sum(1).any()
         ]
         if silent:  # museval refuses
-            problems.append(f"{name}: silent throughout: {', '.join(silent)}; BSSEval has no values for it")
+            problems.append(f"{name}: silent or of opposite channels: {', '.join(silent)}; BSSEval has no values")
             found = np.full((4, len(together), frames), nan)
         else:
             try:

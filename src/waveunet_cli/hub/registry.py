@@ -95,6 +95,10 @@ def local_files(card: Card) -> list[Path] | None:
 def not_found(name: str, known: list[str]) -> ModelNotFoundError:
     """The error for a name nobody knows: close matches first, then everything there is."""
     shown = name if name.isprintable() and name else repr(name)
+    if os.path.isdir(name):  # noqa: PTH112 - a name that no path can have is no folder, and no error
+        return ModelNotFoundError(
+            f"{shown}: is a folder; give the path of a .safetensors file in it, or a model's name"
+        )
     close = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     return ModelNotFoundError(

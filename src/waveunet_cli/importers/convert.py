@@ -67,9 +67,9 @@ def _importer_of(foreign: Foreign) -> Importer:
     if foreign.bundle is None and not foreign.path.is_file():
         if foreign.path.exists() and not foreign.path.is_dir():
             raise CheckpointError(f"{foreign.path}: is no regular file; save the stream to a file first")
+        found = "a folder without a checkpoint" if foreign.path.is_dir() else "no such checkpoint"
         raise CheckpointError(
-            f"{foreign.path}: no such checkpoint; give a PyTorch or .h5 file, or a TensorFlow checkpoint's .index or "
-            "folder"
+            f"{foreign.path}: {found}; give a PyTorch or .h5 file, or a TensorFlow checkpoint's .index or folder"
         )
     for importer in IMPORTERS:
         if importer.recognises(foreign):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 from waveunet_cli import __version__
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.events import INTERRUPTED, BatchStart, FileFailed, OnEvent, Plan, Summary
+from waveunet_cli.files import require_folder
 from waveunet_cli.library.find import find_songs, require_apart, require_distinct
 from waveunet_cli.library.lanes import Lanes
 from waveunet_cli.library.ledger import Ledger
@@ -104,7 +105,7 @@ def separate_songs(
             from waveunet_cli.library.cluster import Cluster, Order
 
             order = Order(Path.cwd(), target, overwrite, type(made), made.options, cluster.worker_cores)
-            Cluster(cluster.address, made.model, order, ledger, strict).run(batch.songs)
+            Cluster(cluster.address, made.loaded, order, ledger, strict).run(batch.songs)
     except KeyboardInterrupt:
         ledger.stopped = INTERRUPTED
         ledger.summary()
@@ -161,6 +162,8 @@ def _found(inputs: Iterable[PathOrAddress], target: Target, overwrite: Overwrite
     require_overwrite(overwrite)
     if target.out is not None and target.out.name.startswith(("http://", "https://")):
         raise ConfigError(f"{target.out.name}: stems cannot be written to a page of the web; choose another --out")
+    if target.out is not None and type(target.out.storage) is Disk:
+        require_folder(Path(target.out.path))
     given = [located(one) for one in ([inputs] if isinstance(inputs, str | os.PathLike) else inputs)]
     for one in [*given, *([target.out] if target.out else [])]:
         if target.out is None and isinstance(one.storage, StandardInput):

@@ -136,7 +136,7 @@ class SongOutputs:
         with explained(self.name):
             if overwrite == "always":
                 return "asked for"
-            if overwrite == "never" and len(self._taken()) == len(self.paths):
+            if overwrite == "never" and len(self._taken_by_files()) == len(self.paths):
                 return None
             return self._why_changed(source, request, remember)
 
@@ -178,9 +178,19 @@ class SongOutputs:
     def _taken(self) -> list[str]:
         return [stem for stem, path in self.paths.items() if self.storage.is_there(path)]
 
+    def _taken_by_files(self) -> list[str]:
+        """Raises AudioWriteError for a folder: it is no stem, and nothing replaces it."""
+        taken = self._taken()
+        for stem in taken:
+            if self.storage.is_folder(self.paths[stem]):
+                raise AudioWriteError(
+                    f"{self.names[stem]}: is a folder; choose another --out or --filename, or remove it"
+                )
+        return taken
+
     def _require_free(self, source: Located, fault: str) -> None:
         """Raise AudioWriteError for a file that is there, if no manifest names it, or that of another song does."""
-        taken = self._taken()
+        taken = self._taken_by_files()
         manifests = list(self._manifests_here()) if taken else []
         for stem in taken:
             owners = [manifest for manifest in manifests if self._relative[stem] in manifest.paths.values()]

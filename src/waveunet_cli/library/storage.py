@@ -311,9 +311,19 @@ def located(name: str | os.PathLike[str]) -> Located:
         read = StandardInput()
         return Located(read.path, read, "standard input")
     if "://" not in text:
-        return Located(Path(text))
+        return on_disk(text)
     if find_spec("fsspec") is None:
         raise ConfigError(f"{text}: an address needs fsspec; install it with: pip install fsspec")
     from waveunet_cli.library.remote import at_address
 
     return at_address(text)
+
+
+def on_disk(name: str | os.PathLike[str]) -> Located:
+    """What a path of this machine names. Raises ConfigError for a text that is none."""
+    text = os.fspath(name)
+    if not text or "\0" in text:
+        raise ConfigError(f"{text!r}: is no path; name a file or a folder")
+    if "://" in text:
+        raise ConfigError(f"{text}: is an address; give it to separate_songs, or name a path of this machine")
+    return Located(Path(text))

@@ -50,7 +50,8 @@ def load_checkpoint(path: Path, name: str | None = None) -> Model:
     unknown family, or if names, shapes or values of the weights do not fit the configuration.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint; give a model's name or the path of a .safetensors file")
+        found = "is a folder, not a checkpoint" if path.is_dir() else "no such checkpoint"
+        raise CheckpointError(f"{path}: {found}; give a model's name or the path of a .safetensors file")
     try:
         with opened(path) as file:
             metadata = file.metadata() or {}
@@ -59,6 +60,8 @@ def load_checkpoint(path: Path, name: str | None = None) -> Model:
                     f"{path}: holds no configuration of a network, so it is none of waveunet's checkpoints; "
                     "give 'waveunet models import' the other program's own file"
                 )
+            if "progress" in metadata:
+                raise CheckpointError(f"{path}: is the state of a training; give the model.safetensors beside it")
             config = config_from_json(metadata["config"], where=str(path))
             network = network_without_weights(config)
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - no mapping

@@ -58,6 +58,15 @@ FAMILIES = {
 
 
 @dataclass(frozen=True)
+class KnownModel:
+    """What is known of a model without its network; `sha256` is the hash of the configuration and the weights."""
+
+    name: str
+    config: Config
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Model:
     """A network ready to separate: `network` is a module (B, C, t) → (B, S, C, t − 2·context) in eval mode."""
 
@@ -74,6 +83,11 @@ class Model:
             digest.update(f"{name} {tuple(weight.shape)}".encode())
             digest.update(weight.detach().float().cpu().contiguous().numpy())
         return digest.hexdigest()
+
+    @property
+    def known(self) -> KnownModel:
+        """What remains when the network is no longer needed."""
+        return KnownModel(self.name, self.config, self.sha256)
 
 
 def check_config(config: Config, *, least_sources: int) -> None:

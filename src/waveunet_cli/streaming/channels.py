@@ -20,6 +20,9 @@ class ChannelLayout:
     """
 
     def __init__(self, file: int, model: int, stereo: bool) -> None:
+        """Raises ConfigError unless a file can have so many channels."""
+        if not isinstance(file, int | np.integer) or file < 1:
+            raise ConfigError(f"channels: found {file!r}; give a whole number from 1 on")
         self.out = 2 if stereo and file == 1 else file
         self.groups = -(-self.out // model)
         self.file = file
@@ -57,5 +60,6 @@ def require_mixture(block: NDArray[np.floating], shape: str = "(frames, channels
             f"a mixture's samples are floats within ±1, found {block.dtype}; divide them by their full scale"
         )
     parts = (block[start : start + CHECKED_FRAMES] for start in range(0, len(block), CHECKED_FRAMES))
-    if not all(np.isfinite(part).all() for part in parts):
-        raise ConfigError("the mixture holds NaN or infinite samples; repair it first")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        if not all(np.isfinite(part.astype(np.float32, copy=False)).all() for part in parts):
+            raise ConfigError("the mixture holds NaN or infinite samples, or some beyond 3e38; repair it first")

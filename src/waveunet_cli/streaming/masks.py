@@ -8,6 +8,8 @@ from waveunet_cli.networks.geometry import MASK_HOP_FRAMES as HOP
 from waveunet_cli.networks.masks import mask
 from waveunet_cli.streaming.windows import Stream
 
+MOST_HOPS = 16  # masked at once: spectra take memory
+
 
 class MaskedStream:
     """A stream whose estimates are masked as they come: the samples that one masked window over all of it gives."""
@@ -48,11 +50,13 @@ class MaskedStream:
         self._pending = estimates[..., hops * HOP :]
         if not hops:
             return estimates[..., :0]
-        whole = estimates[..., : (hops + 2) * HOP]
-        masked = [mask(signal) for signal in torch.split(whole, 1)]  # by turns: spectra take memory
-        sources, top_shares = zip(*masked, strict=True)
-        self._top_shares.append(torch.cat(top_shares)[..., self._known :])
-        self._known = 1
-        y = torch.cat(sources)[..., : self._owed]
+        parts = []
+        for start in range(0, hops, MOST_HOPS):
+            part = estimates[..., start * HOP : (min(start + MOST_HOPS, hops) + 2) * HOP]
+            sources, top_shares = zip(*(mask(signal) for signal in torch.split(part, 1)), strict=True)  # by turns
+            self._top_shares.append(torch.cat(top_shares)[..., self._known :])
+            self._known = 1
+            parts.append(torch.cat(sources))
+        y = torch.cat(parts, -1)[..., : self._owed]
         self._owed -= y.shape[-1]
         return y

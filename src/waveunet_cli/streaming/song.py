@@ -34,7 +34,7 @@ from waveunet_cli.streaming.windows import Stream
 
 BLOCK_FRAMES = 65_536  # of the file that pass through all stages at once, however long the blocks are that come
 MOST_BLOCK_SAMPLES = 1 << 20  # of all channels, at the file's rate or the model's: fewer frames if one is extreme
-MOST_NETWORK_SAMPLES = 1 << 19  # of all channels and sources, that pass through the stages after the network at once
+MOST_NETWORK_SAMPLES = 1 << 17  # of all channels and sources, that pass through the stages after the network at once
 
 Audio = NDArray[np.float32]
 

@@ -18,6 +18,7 @@ from torch.func import functional_call
 
 from waveunet_cli.errors import CheckpointError, ConfigError, WaveUNetError
 from waveunet_cli.events import Note
+from waveunet_cli.files import require_folder
 from waveunet_cli.networks.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from waveunet_cli.networks.family import Config, build_network
 from waveunet_cli.training import schedule, stability
@@ -30,7 +31,7 @@ from waveunet_cli.training.optimizer import new_optimizer
 from waveunet_cli.training.recipe import CHECKPOINT, Recipe
 from waveunet_cli.training.resume import changes, description
 from waveunet_cli.training.schedule import Progress
-from waveunet_cli.training.state import State, copy_of, load_state, save_state, update_average
+from waveunet_cli.training.state import State, copy_of, load_state, require_state, save_state, update_average
 from waveunet_cli.training.validate import Score, validate
 
 STATE, MODEL = "state.safetensors", "model.safetensors"
@@ -54,8 +55,7 @@ def train(
     the loss is no longer finite, or rose and stays high.
     """
     config = recipe.config()
-    if not resume and (out / STATE).exists():
-        raise CheckpointError(f"{out / STATE}: a training is there already; add --resume, or choose another folder")
+    require_place(out, resume)
     state = _initial(recipe, config, fabric.device)
     about = description(recipe, material)
     if resume:
@@ -66,6 +66,39 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     _Training(recipe, config, out, fabric, material, on_event, state, stop, about).run()
     return state.progress
+
+
+def require_place(out: Path, resume: bool) -> None:
+    """Raise CheckpointError if a training cannot start in a folder, or go on there; ConfigError if it is no folder."""
+    require_folder(out)
+    if not resume and (out / STATE).exists():
+        raise CheckpointError(f"{out / STATE}: a training is there already; add --resume, or choose another folder")
+    if resume:
+        require_state(out / STATE)
+
+
+def require_trainable(recipe: Recipe, config: Config, processes: int) -> None:
+    """Raise what `train` would raise for the batch, the loss and the checkpoints of a recipe, before songs are read."""
+    _micro(recipe, Progress(), processes)
+    network = _initial(recipe, config, torch.device("cpu")).network
+    Trainable(network, magnitudes=recipe.loss_name in OF_MAGNITUDES)
+
+
+def _share(recipe: Recipe, progress: Progress, processes: int) -> int:
+    """Windows of a step that fall to each process."""
+    batch = schedule.batch(recipe.schedule, progress)
+    if batch % processes:
+        raise ConfigError(f"schedule.batch: {batch} windows can't be shared by {processes} processes; change one")
+    return batch // processes
+
+
+def _micro(recipe: Recipe, progress: Progress, processes: int) -> int:
+    """Windows that a process computes at once."""
+    share = _share(recipe, progress, processes)
+    micro = min(recipe.micro_batch, share)
+    if share % micro:
+        raise ConfigError(f"micro_batch: {share} windows a step and process are no multiple of {micro}; change it")
+    return micro
 
 
 def _initial(recipe: Recipe, config: Config, device: torch.device) -> State:
@@ -157,18 +190,10 @@ class _Training:
             self.on_event(event)
 
     def _share(self) -> int:
-        """Windows of a step that fall to this process."""
-        batch, processes = schedule.batch(self.recipe.schedule, self.state.progress), self.fabric.world_size
-        if batch % processes:
-            raise ConfigError(f"schedule.batch: {batch} windows can't be shared by {processes} processes; change one")
-        return batch // processes
+        return _share(self.recipe, self.state.progress, self.fabric.world_size)
 
     def _micro(self) -> int:
-        share = self._share()
-        micro = min(self.recipe.micro_batch, share)
-        if share % micro:
-            raise ConfigError(f"micro_batch: {share} windows a step and process are no multiple of {micro}; change it")
-        return micro
+        return _micro(self.recipe, self.state.progress, self.fabric.world_size)
 
     def _steps_left(self) -> int:
         """Steps to the end of the epoch."""

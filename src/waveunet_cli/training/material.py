@@ -11,7 +11,7 @@ from waveunet_cli.datasets.tracks import Data, Track, find_tracks
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.events import Note
 from waveunet_cli.networks.family import Config
-from waveunet_cli.training.mixing import Pool
+from waveunet_cli.training.mixing import Mixer, Pool
 from waveunet_cli.training.recipe import Recipe
 
 
@@ -45,10 +45,13 @@ def gather(recipe: Recipe, config: Config, on_event: Callable[[Note], None] = la
         pools = [replace(pool, tracks=[t for t in pool.tracks if t.name not in held]) for pool in pools]
     require_apart([track for pool in pools for track in pool.tracks], validation)
     reader = Reader(config.sample_rate, config.channels, recipe.in_memory)
+    # refuses what cannot be drawn, before all files are heard, which is slow
+    Mixer(config, pools, reader, recipe.augmentation, 1, 0, recipe.seed)
     trained, sounding = [], set[str]()
+    problems: list[str] = []
     for pool in pools:
         heard = list(zip(pool.tracks, listen(pool.tracks, reader, recipe.workers), strict=True))
-        trained.append(replace(pool, tracks=_usable(heard, on_event)))
+        trained.append(replace(pool, tracks=_usable(heard, problems, on_event)))
         sounding |= {
             source for track, found in heard for part in found.sounding for source in track.sums.get(part, (part,))
         }
@@ -56,10 +59,11 @@ def gather(recipe: Recipe, config: Config, on_event: Callable[[Note], None] = la
     if silent:
         on_event(Note(f"data: {', '.join(silent)}: silent in every song to train on; the network will learn silence"))
     heard = list(zip(validation, listen(validation, reader, recipe.workers), strict=True))
-    usable = _usable(heard, on_event)
+    usable = _usable(heard, problems, on_event)
     if not any(pool.tracks for pool in trained) or (validation and not usable):
         raise ConfigError(
-            "data: no usable song is left to train on, or to validate with; correct the files named above"
+            f"data: no usable song is left to train on, or to validate with; the first of {len(problems)} left out: "
+            f"{problems[0]}"
         )
     return Material(trained, usable, reader)
 
@@ -71,8 +75,10 @@ def _found(data: Data, config: Config, on_event: Callable[[Note], None]) -> list
     return tracks
 
 
-def _usable(heard: Sequence[tuple[Track, Heard]], on_event: Callable[[Note], None]) -> list[Track]:
+def _usable(heard: Sequence[tuple[Track, Heard]], problems: list[str], on_event: Callable[[Note], None]) -> list[Track]:
+    """The tracks without a problem; those of the others go to `problems`."""
     for _, found in heard:
         if found.problem is not None:
+            problems.append(found.problem)
             on_event(Note(f"left out: {found.problem}"))
     return [track for track, found in heard if found.problem is None]

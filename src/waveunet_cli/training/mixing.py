@@ -24,6 +24,7 @@ from waveunet_cli.training.recipe import Augmentation
 from waveunet_cli.training.sums import placed, sums_of
 
 SONG = "song"  # the use in which all sources are drawn from one song together
+OF_SOURCES = ("levels_db", "song_gains_db", "heard_sources", "doubled_sources", "silence_sources", "effect_sources")
 MOST_PARTS = 4  # most files of a patchwork
 PLACES = 8  # how many places are tried to find one where a source sounds
 MIDDLE_SECONDS = 0.5  # length of the part of a stretch in which the source is to sound
@@ -79,13 +80,10 @@ class Mixer:
             for source, found in self._single.items()
             if any(len(track.sources[source]) > 1 for pool in found for track in pool.tracks)
         }
-        named = {*settings.levels_db, *settings.song_gains_db, *settings.silence_sources}
-        unknown = sorted(named.union(*(pool.weights for pool in pools)) - {SONG, *config.sources})
-        if unknown:
-            raise ConfigError(f"recipe: {unknown[0]!r} is none of the model's sources {', '.join(config.sources)}")
+        _require_known(config.sources, pools, settings)
         for source, found in self._single.items():
             if not found:
-                raise ConfigError(f"data: no folder has the source {source}; add one with it")
+                raise ConfigError(f"data: no folder of a weight above 0 has the source {source}; add one with it")
         if not self._songs and settings.remix < 1:
             raise ConfigError("data: no folder has songs with all sources; add one, or set augmentation.remix = 1")
 
@@ -195,6 +193,17 @@ class Mixer:
         wanted_db = (settings.levels_db if remixed else settings.song_gains_db).get(source)
         loudness = augment.loudness(x) if remixed else 1.0
         return float(10 ** ((wanted_db + spread_db) / 20) / loudness) if wanted_db is not None and loudness else 1.0
+
+
+def _require_known(sources: Sequence[str], pools: Sequence[Pool], settings: Augmentation) -> None:
+    """Raise ConfigError if a setting names a source that the model lacks. Defaults may: they are for any model."""
+    named: dict[str, set[str]] = {"data.weights": {use for pool in pools for use in pool.weights if use != SONG}}
+    for name in OF_SOURCES:
+        value = getattr(settings, name)
+        named[f"augmentation.{name}"] = set() if value == getattr(Augmentation(), name) else set(value)
+    for place, names in named.items():
+        for unknown in sorted(names - set(sources)):
+            raise ConfigError(f"{place}: {unknown!r} is none of the model's sources {', '.join(sources)}; name these")
 
 
 def windows(mixer: Mixer, numbers: Iterable[int], size: int, workers: int) -> Iterator[Drawn]:

@@ -83,8 +83,18 @@ def save_state(path: Path, config: Config, state: State, about: Mapping[str, obj
             save_file(contents, temporary, metadata)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path}: cannot be written ({error}); the state saved before is intact: make space and resume"
+            f"{path}: cannot be written ({one_line(error)}); the state saved before is intact: correct that and add "
+            "--resume"
         ) from error
+
+
+def require_state(path: Path) -> None:
+    """Raise CheckpointError if there is no such file."""
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: no such file, so there is no training to go on with; leave out --resume, or name the folder of a "
+            "training with --out"
+        )
 
 
 def load_state(path: Path, config: Config, state: State) -> dict[str, object] | None:
@@ -92,6 +102,7 @@ def load_state(path: Path, config: Config, state: State) -> dict[str, object] | 
 
     Raises CheckpointError for a file that is no such state or of another architecture.
     """
+    require_state(path)
     try:
         with opened(path) as file:
             metadata = file.metadata() or {}

@@ -18,6 +18,10 @@ window; they were added s + o − s' frames before. The first frame that leaves 
 the first `context` frames of the stream, so with `context` zeros in front it is the song's first.
 
 Of these zeros, as many as are whole steps of 2^levels are never computed: every layer answers silence with a constant.
+
+What needs more memory than time is not kept. The first level, a hundredth of the work, has no line: its rows are
+computed from the mixture's both times they are read. What leaves a level of the way up is gone when the next has read
+it, but for a few rows; and the last levels, whose rows are many, run in parts of a block.
 """
 
 from typing import NamedTuple, cast
@@ -28,12 +32,13 @@ from torch import Tensor, nn
 
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.networks.geometry import valid_window
-from waveunet_cli.networks.wave_u_net.network import SLOPE, UpKernel, WaveUNet, as_2d
+from waveunet_cli.networks.wave_u_net.network import SLOPE, UpKernel, WaveUNet, as_2d, sources_of
 from waveunet_cli.networks.wave_u_net.tiles import frames_of, points_for, spectra_of, tile_kernel, tiling
 
 BLOCK_FRAMES = 65_536  # nearly as fast as any of 32 Ki … 256 Ki on the CPUs tried, in less memory
 WINDOW_FRAMES = 131_072  # at least, of a window; as many again are its context
-CHUNK_FRAMES = 32_768  # of a layer, computed and activated while they are in the cache; even
+CHUNK_FRAMES = 8_192  # of a layer, computed and activated while they are in the cache; even
+LAST_LEVELS = 2  # of the way up, which a chunk passes through at once
 CHUNK_TILES = 128  # likewise, of a layer that is computed in tiles
 SMALL = 20_480  # values of an input up to which torch would convolve on one core, slowly
 
@@ -196,17 +201,19 @@ class _Lines(NamedTuple):
     """The state of one signal: what every layer keeps."""
 
     mixture: _Line
-    down: list[_Line]
-    coarse: list[_Line]  # what each level of the way up reads, deepest first
+    down: list[_Line]  # from the second level to that above the bottleneck
+    coarse: list[Tensor]  # the newest rows (history, C) of what each level of the way up reads, deepest first
 
     def tails(self) -> list[Tensor]:
-        """A copy of what all lines keep; half of a line is room for the next block."""
-        return [line.tail() for line in (self.mixture, *self.down, *self.coarse)]
+        """A copy of all that is kept; half of a line is room for the next block."""
+        return [line.tail() for line in (self.mixture, *self.down)] + self.coarse[:]
 
     def swap(self, tails: list[Tensor]) -> None:
         """Take the tails of another signal, leave in their place those that were here."""
-        for line, tail in zip((self.mixture, *self.down, *self.coarse), tails, strict=True):
+        lines = (self.mixture, *self.down)
+        for line, tail in zip(lines, tails, strict=False):
             line.swap(tail)
+        self.coarse[:], tails[len(lines) :] = tails[len(lines) :], self.coarse[:]
 
 
 class CarriedNetwork:
@@ -221,7 +228,7 @@ class CarriedNetwork:
             raise ConfigError("a network that pads with zeros has no stream of its own; run it in windows")
         # of the layers; masks need more
         window = self.window = valid_window(config.levels, config.down_taps, config.up_taps, WINDOW_FRAMES)
-        self._network = network
+        self._config, self._output = config, network.output
         self._dtype = dtype
         self.step = 2**config.levels
         self.block = max(1, block_frames // self.step) * self.step
@@ -232,7 +239,7 @@ class CarriedNetwork:
 
         # Down: what each level reads of the line above it, and its delay.
         delays, lengths = [0], [window.input]
-        self._histories = []
+        self._histories = []  # frames before its own that each level reads
         for level in range(levels + 1):
             above = delays[-1]
             history = taps - 1 if level == 0 else 2 * (taps - 1) - above % 2
@@ -258,9 +265,6 @@ class CarriedNetwork:
                 _Kernel(conv.weight, conv.bias, dtype, self.block >> level)
                 for level, conv in enumerate(cast(nn.Conv1d, module) for module in [*network.down, network.bottleneck])
             ]
-            for kernel, conv in zip(self._down, [*network.down, network.bottleneck], strict=True):
-                if not kernel.tiled and kernel.weight.dtype == conv.weight.dtype:  # the same numbers, held once
-                    conv.weight = nn.Parameter(kernel.weight.squeeze(2), conv.weight.requires_grad)
             self._up = [  # deepest first
                 _UpKernel(network.up_kernel(level), dtype, self.block >> (levels - 1 - level))
                 for level in range(levels)
@@ -289,24 +293,27 @@ class CarriedNetwork:
 
     def new_lines(self) -> _Lines:
         """The state of a signal that was silent for ever."""
-        config, (down, coarse) = self._network.config, self._silence
-        levels, taps = config.levels, config.down_taps
+        (down, coarse), levels, taps = self._silence, self._config.levels, self._config.down_taps
 
         def line(keep: int, level: int, silence: Tensor) -> _Line:  # of the level's rate, 0 being the full one
             return _Line(keep, self.block >> level, silence)
 
         return _Lines(
-            mixture=line(max(taps, self._mixture_back), 0, torch.zeros(config.channels)),
+            mixture=line(
+                max(self._mixture_back, self._histories[0] + max(2 * taps, self._skips_back[-1])),
+                0,
+                torch.zeros(self._config.channels),
+            ),
             down=[
                 line(max(2 * taps, self._skips_back[levels - 1 - level]), level, silence)
-                for level, silence in enumerate(down)
+                for level, silence in enumerate(down[1:], 1)
             ],
-            coarse=[line(self._coarse_history, levels - level, silence) for level, silence in enumerate(coarse)],
+            coarse=[silence.repeat(self._coarse_history, 1) for silence in coarse],
         )
 
     def _answers_to_silence(self) -> tuple[list[Tensor], list[Tensor]]:
         """What the lines `down` and `coarse` of _Lines get, frame by frame, from a silent mixture: (C,) each."""
-        x = torch.zeros(self._network.config.channels, dtype=self._dtype)
+        x = torch.zeros(self._config.channels, dtype=self._dtype)
         down = []
         for kernel in self._down:
             x = F.leaky_relu(kernel.convolve(x.repeat(kernel.taps, 1), 1)[0], SLOPE)
@@ -319,37 +326,75 @@ class CarriedNetwork:
 
     def advance(self, lines: _Lines, block: Tensor) -> Tensor:
         """Add a block of the mixture (t, C), get the next t frames of every source (1, S, C, t)."""
-        frames = block.shape[0]
+        frames, levels, history = len(block), self._config.levels, self._coarse_history
         lines.mixture.extend(frames).copy_(block)
-        features = self._features(lines, frames).T[None]
-        mixture = lines.mixture.rows(frames + self._mixture_back, frames)  # (t, C)
-        return self._network.sources_of(mixture.T[None], features)
+        rows = self._down_to_bottleneck(lines, frames)
+        whole = max(0, levels - LAST_LEVELS)  # levels that run for the whole block
+        for level in range(whole):
+            rows = self._up_one(lines, level, rows)
+        new, factor = len(rows) - history, 2 ** (levels - whole)
+        parts = []
+        for start in range(0, new, CHUNK_FRAMES // factor):
+            part = rows[start : start + CHUNK_FRAMES // factor + history]
+            later = new - start - (len(part) - history)  # frames of this block that come after the part
+            for level in range(whole, levels):
+                later *= 2
+                part = self._up_one(lines, level, part, later)
+            mixture = lines.mixture.rows(later + len(part) + self._mixture_back, len(part))  # (t, C)
+            parts.append(sources_of(self._config, self._output, mixture.T[None], part.T[None]))
+        return torch.cat(parts, -1)
 
-    def _features(self, lines: _Lines, frames: int) -> Tensor:
-        """The next rows (frames, F_c) that leave the last level, once `lines.mixture` has that many new ones."""
-        line, new = lines.mixture, frames  # the line above, and how many of its frames are new
-        for level, down in enumerate(self._down):
-            step = 1 if level == 0 else 2
+    def _first_level(self, lines: _Lines, back: int, frames: int) -> Tensor:
+        """Rows (frames, F_c) of the first level on the way down, the first of them `back` before the end."""
+        history = self._histories[0]
+        mixture = lines.mixture.rows(back + history, frames + history).to(self._dtype)
+        return F.leaky_relu_(self._down[0].convolve(mixture, frames), SLOPE)
+
+    def _down_to_bottleneck(self, lines: _Lines, frames: int) -> Tensor:
+        """What the way up reads first, once `lines.mixture` has so many new frames: rows (history + t, C)."""
+        new = frames  # of the line above
+        for level, down in enumerate(self._down[1:], 1):
             read = new + self._histories[level]
-            rows = line.rows(read, read).to(self._dtype)
-            new //= step
-            line = lines.down[level] if level < len(lines.down) else lines.coarse[0]
-            target = line.extend(new)
+            new //= 2
+            if level <= len(lines.down):
+                target = lines.down[level - 1].extend(new)
+            else:
+                bottleneck = self._coarse_rows(lines, 0, new)
+                target = bottleneck[self._coarse_history :]
             for start in range(0, new, down.chunk_frames):
                 chunk = target[start : start + down.chunk_frames]  # (t, F_c·(level + 1))
-                x = down.convolve(rows[start * step :], len(chunk), step)
+                if level == 1:
+                    rows = self._first_level(lines, read - 2 * start, 2 * (len(chunk) + down.taps) - 3)
+                else:
+                    rows = lines.down[level - 2].rows(read - 2 * start, read - 2 * start)
+                x = down.convolve(rows, len(chunk), 2)
                 torch.ops.aten.leaky_relu.out(x, SLOPE, out=chunk)
+        return bottleneck
 
-        for level, up in enumerate(self._up):
-            read = new + self._coarse_history
-            coarse = lines.coarse[level].rows(read, read)
-            new *= 2
-            skip = lines.down[-1 - level].rows(new + self._skips_back[level], new + self._up_taps - 1)
-            channels = up.skip.channels  # F_c·(levels − level)
-            last = level + 1 == len(self._up)
-            target = skip.new_empty(new, channels) if last else lines.coarse[level + 1].extend(new)
-            for start in range(0, new, up.chunk_frames):
-                chunk = target[start : start + up.chunk_frames]
-                y = up.compute(coarse[start // 2 :], skip[start:], len(chunk))
-                torch.ops.aten.leaky_relu.out(y, SLOPE, out=chunk)
-        return target
+    def _coarse_rows(self, lines: _Lines, level: int, frames: int) -> Tensor:
+        """Room for rows (history + frames, C) that a level of the way up is to read, those it has kept in front."""
+        kept = lines.coarse[level]
+        rows = kept.new_empty(len(kept) + frames, kept.shape[1])
+        rows[: len(kept)] = kept
+        return rows
+
+    def _up_one(self, lines: _Lines, level: int, coarse: Tensor, later: int = 0) -> Tensor:
+        """One level: rows (history + t / 2, in) → what the next level reads (history + t, out); of the last (t, out).
+
+        So many frames of the block come `later`, after these t.
+        """
+        up, is_last = self._up[level], level + 1 == len(self._up)
+        new = 2 * (len(coarse) - self._coarse_history)
+        lines.coarse[level] = coarse[-self._coarse_history :].clone()
+        rows = coarse.new_empty(new, up.skip.channels) if is_last else self._coarse_rows(lines, level + 1, new)
+        target = rows[-new:]
+        for start in range(0, new, up.chunk_frames):
+            chunk = target[start : start + up.chunk_frames]  # (t, F_c·(levels − level))
+            back = later + new - start + self._skips_back[level]
+            if is_last:
+                skip = self._first_level(lines, back, len(chunk) + self._up_taps - 1)
+            else:
+                skip = lines.down[-1 - level].rows(back, new - start + self._up_taps - 1)
+            y = up.compute(coarse[start // 2 :], skip, len(chunk))
+            torch.ops.aten.leaky_relu.out(y, SLOPE, out=chunk)
+        return rows

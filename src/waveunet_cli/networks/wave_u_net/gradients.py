@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waveunet_cli.networks.wave_u_net.network import SLOPE, WaveUNet, as_2d, crop
+from waveunet_cli.networks.wave_u_net.network import SLOPE, WaveUNet, as_2d, crop, sources_of
 from waveunet_cli.networks.wave_u_net.tiles import frames_of, points_for, spectra_of, tile_kernel, tiling, transform
 
 
@@ -174,7 +174,7 @@ def estimates(network: WaveUNet, mixture: Tensor, dtype: torch.dtype) -> Tensor:
     All layers but the last compute in `dtype`, float32 or bfloat16, and so do their gradients.
     """
     features = _features(network, mixture, dtype)
-    return network.sources_of(crop(mixture, features.shape[-1]), features)
+    return sources_of(network.config, network.output, crop(mixture, features.shape[-1]), features)
 
 
 def _features(network: WaveUNet, mixture: Tensor, dtype: torch.dtype) -> Tensor:

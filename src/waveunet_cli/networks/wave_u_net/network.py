@@ -97,7 +97,7 @@ class WaveUNet(nn.Module):
     def estimates(self, mixture: Tensor) -> Tensor:
         """What leaves the layers, before masks: (B, C, t) → (B, S, C, t − 2·the layers' own context)."""
         features = self.features(mixture)
-        return self.sources_of(crop(mixture, features.shape[-1]), features)
+        return sources_of(self.config, self.output, crop(mixture, features.shape[-1]), features)
 
     def features(self, mixture: Tensor) -> Tensor:
         """What the last layer reads: (B, C, t) → (B, F_c, t − 2·context); masks' share of the context stays."""
@@ -146,20 +146,21 @@ class WaveUNet(nn.Module):
         x = torch.stack([x, earlier * x + (1 - earlier) * after], -1).flatten(-2)  # (B, in, 1, 2n)
         return F.conv2d(torch.cat([skip, x], 1), as_2d(conv.weight), conv.bias, padding=(0, self.config.up_taps // 2))
 
-    def sources_of(self, mixture: Tensor, features: Tensor) -> Tensor:
-        """The last layer: (B, C, t) and (B, F_c, t) → (B, S, C, t). Always in float32: it is cheap."""
-        mixture, c = mixture.float(), self.config.channels
-        of_mixture, of_features = torch.split(self.output.weight[..., 0], [c, self.config.filters], 1)
-        with torch.autocast(mixture.device.type, enabled=False):
-            # Memory is channels-last here, so (B, t, F_c) is the contiguous view.
-            x = F.linear(features.transpose(1, 2).float(), of_features, self.output.bias)
-            x = x + F.linear(mixture.transpose(1, 2), of_mixture)  # (B, t, (S or S − 1)·C)
-        x = torch.tanh(x) if self.config.activation == "tanh" else x
-        x = x.transpose(1, 2).reshape(x.shape[0], -1, c, x.shape[1])  # (B, S or S − 1, C, t)
-        if self.config.additive:
-            rest = mixture.unsqueeze(1) - x.sum(1, keepdim=True)
-            x = torch.cat([x, rest], 1)
-        return x
+
+def sources_of(config: WaveUNetConfig, output: nn.Conv1d, mixture: Tensor, features: Tensor) -> Tensor:
+    """The layer `output`, the last: (B, C, t) and (B, F_c, t) → (B, S, C, t). Always in float32: it is cheap."""
+    mixture, c = mixture.float(), config.channels
+    of_mixture, of_features = torch.split(output.weight[..., 0], [c, config.filters], 1)
+    with torch.autocast(mixture.device.type, enabled=False):
+        # Memory is channels-last here, so (B, t, F_c) is the contiguous view.
+        x = F.linear(features.transpose(1, 2).float(), of_features, output.bias)
+        x = x + F.linear(mixture.transpose(1, 2), of_mixture)  # (B, t, (S or S − 1)·C)
+    x = torch.tanh(x) if config.activation == "tanh" else x
+    x = x.transpose(1, 2).reshape(x.shape[0], -1, c, x.shape[1])  # (B, S or S − 1, C, t)
+    if config.additive:
+        rest = mixture.unsqueeze(1) - x.sum(1, keepdim=True)
+        x = torch.cat([x, rest], 1)
+    return x
 
 
 def crop(x: Tensor, frames: int) -> Tensor:
