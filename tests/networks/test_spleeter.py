@@ -17,7 +17,7 @@ from waveunet_cli.errors import ConfigError
 from waveunet_cli.importers.convert import convert
 from waveunet_cli.networks import spleeter as module
 from waveunet_cli.networks.family import Model, build_network
-from waveunet_cli.networks.folded_u_net import MANY, FoldedUNet
+from waveunet_cli.networks.folded_u_net import MANY, FoldedUNet, Frames
 from waveunet_cli.networks.spleeter import SpleeterConfig, apply_share_, shares_of
 from waveunet_cli.streaming.engine import new_engine
 
@@ -57,14 +57,16 @@ def test_folded_it_is_the_same_network(case, size):
     unet = network_of(CASES[case]).unets[1]
     x = torch.randn(2, CASES[case].channels, *size)
     with torch.no_grad():
-        torch.testing.assert_close(FoldedUNet(unet, x.shape[2], torch.float32)(x), unet(x), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            FoldedUNet(unet, x.shape[2], torch.float32, Frames())(x), unet(x), atol=1e-5, rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("heard", [1, 2, 7, 20, 39])
 def test_of_silence_at_a_block_s_end_only_what_reaches_into_the_song_is_computed(case, heard):
     unet, channels = network_of(CASES[case]).unets[0], CASES[case].channels
-    folded = FoldedUNet(unet, 40, torch.float32)
+    folded = FoldedUNet(unet, 40, torch.float32, Frames())
     x = torch.randn(2, channels, heard, 16)
     with torch.no_grad():
         whole = unet(F.pad(x, (0, 0, 0, 40 - heard)))
@@ -78,7 +80,9 @@ def test_any_factor_of_a_norm_can_be_folded(factor):
     with torch.no_grad():
         for norm in (*unet.down_norms, *unet.up_norms):
             norm.weight[::2] = factor
-        torch.testing.assert_close(FoldedUNet(unet, x.shape[2], torch.float32)(x), unet(x), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            FoldedUNet(unet, x.shape[2], torch.float32, Frames())(x), unet(x), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_the_published_network():

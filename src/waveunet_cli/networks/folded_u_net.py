@@ -8,16 +8,20 @@ A transposed convolution of stride 2, with 1 cut off before and 2 after, is per 
     y[2j]     = w[1]·x[j] + w[3]·x[j − 1]
     y[2j + 1] = w[0]·x[j + 1] + w[2]·x[j] + w[4]·x[j − 1],
 
-so four convolutions of 2 or 3 × 2 or 3 taps give even and odd rows and columns; where outputs are few, one of 3 × 3
-taps gives all four; where inputs are many, tiles of rows (row_tiles.py) take fewer products. The deepest is one matrix
+so four convolutions of 2 or 3 × 2 or 3 taps give even and odd rows and columns; at the top, with one output, one of
+3 × 3 taps gives all four; where inputs are many, tiles of rows (row_tiles.py) take fewer products. The deepest is one matrix
 product instead, whose products are added where they belong, so that its kernel serves as it is, like the large ones of
 the way down, whose tiles would gain little for their memory.
+
+At the top, where a skip is largest, its half of the convolution is computed on the way down and kept instead.
 
 A norm that follows an activation a, z = f·a + s, is left to the convolution that reads z. With the kernel w·f and the
 bias b + Σ w·s it may read a instead, if the zeros around z become −s/f around a.
 """
 
+import threading
 from collections.abc import Iterator
+from math import prod
 from typing import NamedTuple, cast
 
 import torch
@@ -25,13 +29,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from waveunet_cli.networks.row_tiles import ROWS, Place, TiledKernel, tile_kernel, upsampled_in_tiles
-from waveunet_cli.networks.spleeter import SLOPE, Norm, SpleeterUNet
+from waveunet_cli.networks.spleeter import SLOPE, Norm, Spleeter, SpleeterUNet
 
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))  # even and odd rows, even and odd columns
 REACH = 3  # spectra that the last convolution reads before and after its own
 MANY = 128  # inputs, from which on tiles take less time than convolutions
 LARGE = 3 << 18  # weights of a kernel, three megabytes
-FEW = 4  # outputs, for which four convolutions would take longer than one
 LEAST_FACTOR = 1e-20  # stands for a norm's factor of 0, by which nothing can be divided
 
 
@@ -42,48 +45,110 @@ class Kernel(NamedTuple):
     bias: Tensor
 
 
+class Frames:
+    """Buffers with a border for what convolutions read, in memory that is kept: fresh memory is slow when first written.
+
+    Two pieces of memory by turns are enough, since each buffer is read only while the next one is written.
+    """
+
+    def __init__(self) -> None:
+        self._memory: list[Tensor | None] = [None, None]
+
+    def next(self, shape: tuple[int, int, int], before: int, after: int, border: Tensor, rows_more: int = 0) -> Tensor:
+        """A buffer for (B, H, W, ·) of which only the border is written: (B, H + both, W + both, C), C values around.
+
+        With `rows_more` of them below. It lasts until the next but one.
+        """
+        size, height, width = shape
+        whole = (size, height + before + after + rows_more, width + before + after, len(border))
+        memory = self._memory.pop(0)
+        if memory is None or memory.numel() < prod(whole):
+            memory = None  # before there is more
+            with torch.inference_mode(False):  # else none but inference could write there later
+                memory = border.new_empty(prod(whole))
+        self._memory.append(memory)
+        y = memory[: prod(whole)].view(whole)
+        for edge in (y[:, :before], y[:, before + height :], y[:, :, :before], y[:, :, -after:]):
+            edge[:] = border
+        return y
+
+
+class FoldedSpleeter(nn.Module):
+    """From magnitudes to masks, (B, C, T, bins) → (B, S, C, T, bins), as Spleeter.masks, in `dtype`; T as FoldedUNet's.
+
+    It has no parameters: the kernels are its own. Threads take turns.
+    """
+
+    def __init__(self, network: Spleeter, dtype: torch.dtype) -> None:
+        super().__init__()
+        frames = Frames()
+        self._unets = [
+            FoldedUNet(cast(SpleeterUNet, unet), network.config.spectra, dtype, frames) for unet in network.unets
+        ]
+        self._turn = threading.Lock()
+
+    def forward(self, seen: Tensor) -> Tensor:
+        masks = seen.new_empty(seen.shape[0], len(self._unets), *seen.shape[1:])
+        with self._turn:
+            for unet, mask in zip(self._unets, masks.unbind(1), strict=True):
+                torch.sigmoid(unet(seen), out=mask)
+        return masks
+
+
 class FoldedUNet:
     """From magnitudes to what becomes a mask, (B, C, T, bins) → (B, C, T, bins), computed in `dtype`.
 
     T is `spectra`, which make a block, or less: then the rest of the block is silence, and its masks are not computed.
     """
 
-    def __init__(self, unet: SpleeterUNet, spectra: int, dtype: torch.dtype) -> None:
+    def __init__(self, unet: SpleeterUNet, spectra: int, dtype: torch.dtype, frames: Frames) -> None:
+        self._frames = frames
         self._spectra = spectra
         self._is_elu = unet.is_elu
         back, *up = (cast(nn.ConvTranspose2d, conv) for conv in unet.up)
         *norms, last_norm = (cast(Norm, norm) for norm in unet.up_norms)
+        folded = [_folded_up(conv, norm) for conv, norm in zip(up, norms, strict=True)]
         self._down = [_kernel(*_parameters(cast(nn.Conv2d, conv)), dtype) for conv in unet.down]
         self._norms = [_affine(cast(Norm, norm), dtype) for norm in unet.down_norms]
         self._back = _parameters(back, dtype)
-        self._up = [_folded_up(conv, norm, dtype) for conv, norm in zip(up, norms, strict=True)]
+        self._up = [(_upsampling(taps, bias, dtype), border.to(dtype)) for taps, bias, border in folded[:-1]]
+        for taps, bias, border in folded[-1:]:  # the top, unless the deepest is
+            skip, upsampled = taps.flatten(0, 2).chunk(2, 1)  # (4, in / 2, 3, 3) each
+            self._top_skip = _kernel(skip, bias.flatten(), dtype)
+            self._top = _kernel(upsampled, torch.zeros_like(bias.flatten()), dtype)
+            self._top_border = border.chunk(2)[1].to(dtype)
         self._output, self._border = _folded_output(unet.output, last_norm, dtype)
 
     @torch.no_grad()
     def __call__(self, seen: Tensor) -> Tensor:
         wanted = seen.shape[2]
         read, heights = self._heights(wanted)
-        seen = F.pad(seen, (0, 0, 0, read - wanted)).permute(0, 2, 3, 1)  # (B, read, bins, C)
-        x = _frame(seen, 1, 2, self._border.new_zeros(seen.shape[-1]))
-        x[:, 1:-2, 1:-2] = seen
+        size, channels, _, bins = seen.shape
+        x = self._frames.next((size, wanted, bins), 1, 2, self._border.new_zeros(channels), read - wanted)
+        x[:, 1 : 1 + wanted, 1:-2] = seen.permute(0, 2, 3, 1)
         skips: list[Tensor] = []
         for kernel, norm in zip(self._down[:-1], self._norms, strict=True):
-            skips.append(_convolved(x, kernel, stride=2))  # (B, T / 2^(level + 1), bins / 2^(level + 1), out)
-            x = self._activated_down(skips[-1], norm)
+            skip = _convolved(x, kernel, stride=2)  # (B, T / 2^(level + 1), bins / 2^(level + 1), out)
+            x = self._activated_down(skip, norm)
+            skips.append(skip if skips else _convolved(skip, self._top_skip, padding=1))
         phases = _transposed(_convolved(x, self._down[-1], stride=2)[:, : heights.pop()], self._back)
         for kernels, border in self._up:
             height = heights.pop()
             skip = skips.pop()[:, :height]
-            x = _frame(skip, 1, 1, border, -height % ROWS)
+            x = self._frames.next((size, *skip.shape[1:3]), 1, 1, border, -height % ROWS)
             as_it_was, upsampled = x[:, 1 : 1 + height, 1:-1].chunk(2, -1)
             as_it_was[:] = skip
-            del skip  # before the convolutions, which `phases` only computes when asked
             self._activate_up(phases, upsampled)
             phases = _upsampled(x, height, kernels)
-        x = _frame(seen[:, : heights.pop()], REACH, REACH, self._border)
+        if skips:
+            skip = skips.pop()[:, : heights.pop()]  # (B, T / 2, bins / 2, 4): what it adds to even and odd outputs
+            x = self._frames.next((size, *skip.shape[1:3]), 1, 1, self._top_border)
+            self._activate_up(phases, x[:, 1:-1, 1:-1])
+            four = _convolved(x, self._top).add_(skip)
+            phases = zip(map(_place, PHASES), four.chunk(4, -1), strict=True)
+        x = self._frames.next((size, heights.pop(), bins), REACH, REACH, self._border)  # (B, T, bins, 1)
         self._activate_up(phases, x[:, REACH:-REACH, REACH:-REACH])
-        y = F.conv2d(x.permute(0, 3, 1, 2), *self._output, dilation=2)[:, :, :wanted]
-        return y.float().contiguous()
+        return F.conv2d(x.permute(0, 3, 1, 2), *self._output, dilation=2)[:, :, :wanted].float()
 
     def _heights(self, wanted: int) -> tuple[int, list[int]]:
         """Spectra to read, whole steps of the deepest level, so that the first `wanted` come out as of a whole block,
@@ -101,7 +166,7 @@ class FoldedUNet:
     def _activated_down(self, x: Tensor, norm: Kernel) -> Tensor:
         """The activation of the norm of (B, H, W, C), in a buffer for the next convolution."""
         size, height, width, channels = x.shape
-        y = _frame(x, 1, 2, x.new_zeros(channels))
+        y = self._frames.next((size, height, width), 1, 2, x.new_zeros(channels))
         inner = y.flatten(2)[:, 1:-2, channels : (width + 1) * channels]
         rows = x.reshape(size, height, width * channels)  # channel by channel a norm takes three times as long
         torch.addcmul(norm.bias.repeat(width), rows, norm.weight.repeat(width), out=inner)
@@ -132,8 +197,9 @@ def _kernel(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Kernel:
     return Kernel(weight.to(dtype).contiguous(memory_format=form), bias.to(dtype))
 
 
-def _folded_up(conv: nn.ConvTranspose2d, norm: Norm, dtype: torch.dtype) -> tuple[list[Kernel] | TiledKernel, Tensor]:
-    """The convolutions that make up a transposed one (in, out, 5, 5), and what is to lie around their input.
+def _folded_up(conv: nn.ConvTranspose2d, norm: Norm) -> tuple[Tensor, Tensor, Tensor]:
+    """A transposed convolution (in, out, 5, 5) as the taps (2, 2, out, in, 3, 3) and biases (2, 2, out) of even and odd
+    rows, even and odd columns, and what is to lie around its input, (in).
 
     The latter half of the input has a norm that they take over.
     """
@@ -142,19 +208,18 @@ def _folded_up(conv: nn.ConvTranspose2d, norm: Norm, dtype: torch.dtype) -> tupl
     scale, shift = torch.cat([zeros + 1, factor]), torch.cat([zeros, summand])
     weight, bias = _parameters(conv)
     weight = F.pad(weight, (1, 0, 1, 0))  # w[−1], which is 0, w[0], w[1] …
-    taps = weight.reshape(*weight.shape[:2], 3, 2, 3, 2).flip(2, 4).permute(3, 5, 1, 0, 2, 4)  # (2, 2, out, in, 3, 3)
-    bias = bias + (taps.sum((-1, -2)) * shift).sum(-1)  # (2, 2, out)
-    taps = taps * scale[:, None, None]
-    border = (-shift / scale).to(dtype)
-    if conv.in_channels >= MANY and dtype == torch.float32 and weight.device.type == "cpu":
-        return tile_kernel(taps, bias), border
-    if conv.out_channels <= FEW:
-        kernels = [_kernel(taps.flatten(0, 2), bias.flatten(), dtype)]
-    else:
-        kernels = [
-            _kernel(taps[row, column, ..., : 2 + row, : 2 + column], bias[row, column], dtype) for row, column in PHASES
-        ]
-    return kernels, border
+    taps = weight.reshape(*weight.shape[:2], 3, 2, 3, 2).flip(2, 4).permute(3, 5, 1, 0, 2, 4)
+    bias = bias + (taps.sum((-1, -2)) * shift).sum(-1)
+    return taps * scale[:, None, None], bias, -shift / scale
+
+
+def _upsampling(taps: Tensor, bias: Tensor, dtype: torch.dtype) -> list[Kernel] | TiledKernel:
+    """What computes a transposed convolution of such taps and biases."""
+    if taps.shape[3] >= MANY and dtype == torch.float32 and taps.device.type == "cpu":
+        return tile_kernel(taps, bias)
+    return [
+        _kernel(taps[row, column, ..., : 2 + row, : 2 + column], bias[row, column], dtype) for row, column in PHASES
+    ]
 
 
 def _folded_output(conv: nn.Conv2d, norm: Norm, dtype: torch.dtype) -> tuple[Kernel, Tensor]:
@@ -171,36 +236,21 @@ def _affine(norm: Norm, dtype: torch.dtype) -> Kernel:
     return Kernel(factor.to(dtype), norm.bias.detach().to(dtype))
 
 
-def _frame(x: Tensor, before: int, after: int, border: Tensor, rows_more: int = 0) -> Tensor:
-    """A buffer for (B, H, W, ·) of which only the border is written: (B, H + both, W + both, C), C values around.
-
-    With `rows_more` of them below.
-    """
-    size, height, width = x.shape[:3]
-    y = border.new_empty(size, height + before + after + rows_more, width + before + after, len(border))
-    for edge in (y[:, :before], y[:, before + height :], y[:, :, :before], y[:, :, -after:]):
-        edge[:] = border
-    return y
-
-
-def _convolved(x: Tensor, kernel: Kernel, stride: int = 1) -> Tensor:
-    """(B, H, W, in) → (B, H', W', out), without padding."""
+def _convolved(x: Tensor, kernel: Kernel, stride: int = 1, padding: int = 0) -> Tensor:
+    """(B, H, W, in) → (B, H', W', out)."""
     x = x.permute(0, 3, 1, 2)
     if kernel.weight.is_contiguous():  # else torch would copy the kernel
         x = x.contiguous()
-    return F.conv2d(x, *kernel, stride=stride).permute(0, 2, 3, 1)
+    return F.conv2d(x, *kernel, stride=stride, padding=padding).permute(0, 2, 3, 1)
 
 
 def _upsampled(x: Tensor, height: int, kernels: list[Kernel] | TiledKernel) -> Iterator[tuple[Place, Tensor]]:
     """The transposed convolution of (B, H + 2 or more, W + 2, in) as parts of (B, 2H, 2W, out), and their places."""
-    width = x.shape[2] - 2
     if isinstance(kernels, TiledKernel):
         yield from upsampled_in_tiles(x, height, kernels)
-    elif len(kernels) == 1:
-        yield from zip(map(_place, PHASES), _convolved(x, kernels[0]).chunk(4, -1), strict=True)
     else:
         for phase, kernel in zip(PHASES, kernels, strict=True):
-            yield _place(phase), _convolved(x, kernel)[:, :, :width]
+            yield _place(phase), _convolved(x, kernel)[:, :, : x.shape[2] - 2]
 
 
 def _place(phase: tuple[int, int]) -> Place:

@@ -13,13 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from waveunet_cli.devices import Placement
-from waveunet_cli.networks.folded_u_net import FoldedUNet
+from waveunet_cli.networks.folded_u_net import FoldedSpleeter
 from waveunet_cli.networks.spectra import Spectra
 from waveunet_cli.networks.spleeter import (
     MaskExtension,
     Spleeter,
     SpleeterConfig,
-    SpleeterUNet,
     apply_share_,
     magnitudes,
     shares_of,
@@ -35,21 +34,15 @@ class FoldedMasks:
     def __init__(self, placement: Placement) -> None:
         self._placement = placement
         self._network: nn.Module | None = None
-        self._folded: list[FoldedUNet] = []
+        self._folded: FoldedSpleeter | None = None
 
     def __call__(self, network: nn.Module, seen: Tensor) -> Tensor:
         """Magnitudes (B, C, T, bins) → masks (B, S, C, T, bins)."""
-        if network is not self._network:
+        if self._folded is None or network is not self._network:
             as_planned = seen.device.type == self._placement.device.type
             dtype = self._placement.dtype if as_planned else torch.float32
-            spleeter = cast(Spleeter, network)
-            self._folded = [
-                FoldedUNet(cast(SpleeterUNet, unet), spleeter.config.spectra, dtype) for unet in spleeter.unets
-            ]
-            self._network = network
-        masks = seen.new_empty(seen.shape[0], len(self._folded), *seen.shape[1:])
-        for unet, mask in zip(self._folded, masks.unbind(1), strict=True):
-            torch.sigmoid(unet(seen), out=mask)
+            self._network, self._folded = network, FoldedSpleeter(cast(Spleeter, network), dtype)
+        masks: Tensor = self._folded(seen)
         return masks
 
 
