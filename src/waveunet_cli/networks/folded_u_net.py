@@ -9,9 +9,8 @@ A transposed convolution of stride 2, with 1 cut off before and 2 after, is per 
     y[2j + 1] = w[0]·x[j + 1] + w[2]·x[j] + w[4]·x[j − 1],
 
 so four convolutions of 2 or 3 × 2 or 3 taps give even and odd rows and columns; at the top, with one output, one of
-3 × 3 taps gives all four; where inputs are many, tiles of rows (row_tiles.py) take fewer products. The deepest is one matrix
-product instead, whose products are added where they belong, so that its kernel serves as it is, like the large ones of
-the way down, whose tiles would gain little for their memory.
+3 × 3 taps gives all four; where inputs are many, tiles of rows (row_tiles.py) take fewer products. The deepest, and the
+convolution before it, are one matrix product each, of kernels as they are: theirs are half of all weights.
 
 At the top, where a skip is largest, its half of the convolution is computed on the way down and kept instead.
 
@@ -34,7 +33,7 @@ from waveunet_cli.networks.spleeter import SLOPE, Norm, Spleeter, SpleeterUNet
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))  # even and odd rows, even and odd columns
 REACH = 3  # spectra that the last convolution reads before and after its own
 MANY = 128  # inputs, from which on tiles take less time than convolutions
-LARGE = 3 << 18  # weights of a kernel, three megabytes
+AT_ONCE = 16  # outputs whose tiles are made at once: what this takes in between stays small
 LEAST_FACTOR = 1e-20  # stands for a norm's factor of 0, by which nothing can be divided
 
 
@@ -107,16 +106,17 @@ class FoldedUNet:
         self._is_elu = unet.is_elu
         back, *up = (cast(nn.ConvTranspose2d, conv) for conv in unet.up)
         *norms, last_norm = (cast(Norm, norm) for norm in unet.up_norms)
-        folded = [_folded_up(conv, norm) for conv, norm in zip(up, norms, strict=True)]
         self._down = [_kernel(*_parameters(cast(nn.Conv2d, conv)), dtype) for conv in unet.down]
         self._norms = [_affine(cast(Norm, norm), dtype) for norm in unet.down_norms]
         self._back = _parameters(back, dtype)
-        self._up = [(_upsampling(taps, bias, dtype), border.to(dtype)) for taps, bias, border in folded[:-1]]
-        for taps, bias, border in folded[-1:]:  # the top, unless the deepest is
+        self._up = [_upsampling(conv, norm, dtype) for conv, norm in zip(up[:-1], norms, strict=False)]
+        for conv in up[-1:]:  # the top, unless the deepest is
+            scale, shift = _read_norm(norms[-1])
+            taps, bias = _taps(*_parameters(conv), scale, shift)
             skip, upsampled = taps.flatten(0, 2).chunk(2, 1)  # (4, in / 2, 3, 3) each
             self._top_skip = _kernel(skip, bias.flatten(), dtype)
             self._top = _kernel(upsampled, torch.zeros_like(bias.flatten()), dtype)
-            self._top_border = border.chunk(2)[1].to(dtype)
+            self._top_border = (-shift / scale).chunk(2)[1].to(dtype)
         self._output, self._border = _folded_output(unet.output, last_norm, dtype)
 
     @torch.no_grad()
@@ -131,7 +131,7 @@ class FoldedUNet:
             skip = _convolved(x, kernel, stride=2)  # (B, T / 2^(level + 1), bins / 2^(level + 1), out)
             x = self._activated_down(skip, norm)
             skips.append(skip if skips else _convolved(skip, self._top_skip, padding=1))
-        phases = _transposed(_convolved(x, self._down[-1], stride=2)[:, : heights.pop()], self._back)
+        phases = _transposed(_multiplied(x, self._down[-1])[:, : heights.pop()], self._back)
         for kernels, border in self._up:
             height = heights.pop()
             skip = skips.pop()[:, :height]
@@ -148,7 +148,7 @@ class FoldedUNet:
             phases = zip(map(_place, PHASES), four.chunk(4, -1), strict=True)
         x = self._frames.next((size, heights.pop(), bins), REACH, REACH, self._border)  # (B, T, bins, 1)
         self._activate_up(phases, x[:, REACH:-REACH, REACH:-REACH])
-        return F.conv2d(x.permute(0, 3, 1, 2), *self._output, dilation=2)[:, :, :wanted].float()
+        return F.conv2d(x.squeeze(-1).unsqueeze(1), *self._output, dilation=2)[:, :, :wanted].float()
 
     def _heights(self, wanted: int) -> tuple[int, list[int]]:
         """Spectra to read, whole steps of the deepest level, so that the first `wanted` come out as of a whole block,
@@ -192,34 +192,41 @@ def _parameters(conv: nn.Conv2d | nn.ConvTranspose2d, dtype: torch.dtype = torch
 
 
 def _kernel(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Kernel:
-    """Channels-last in memory, or as it is if it is large: then that is no slower."""
-    form = torch.channels_last if weight.numel() < LARGE else torch.contiguous_format
-    return Kernel(weight.to(dtype).contiguous(memory_format=form), bias.to(dtype))
+    """Channels-last in memory."""
+    return Kernel(weight.to(dtype).contiguous(memory_format=torch.channels_last), bias.to(dtype))
 
 
-def _folded_up(conv: nn.ConvTranspose2d, norm: Norm) -> tuple[Tensor, Tensor, Tensor]:
-    """A transposed convolution (in, out, 5, 5) as the taps (2, 2, out, in, 3, 3) and biases (2, 2, out) of even and odd
-    rows, even and odd columns, and what is to lie around its input, (in).
+def _upsampling(conv: nn.ConvTranspose2d, norm: Norm, dtype: torch.dtype) -> tuple[list[Kernel] | TiledKernel, Tensor]:
+    """What computes a transposed convolution, and what is to lie around its input, (in).
 
-    The latter half of the input has a norm that they take over.
+    The latter half of the input has a norm that it takes over.
     """
-    factor, summand = _affine(norm, torch.float32)
-    zeros = torch.zeros_like(factor)  # around the skip, and added to it
-    scale, shift = torch.cat([zeros + 1, factor]), torch.cat([zeros, summand])
     weight, bias = _parameters(conv)
-    weight = F.pad(weight, (1, 0, 1, 0))  # w[−1], which is 0, w[0], w[1] …
-    taps = weight.reshape(*weight.shape[:2], 3, 2, 3, 2).flip(2, 4).permute(3, 5, 1, 0, 2, 4)
-    bias = bias + (taps.sum((-1, -2)) * shift).sum(-1)
-    return taps * scale[:, None, None], bias, -shift / scale
-
-
-def _upsampling(taps: Tensor, bias: Tensor, dtype: torch.dtype) -> list[Kernel] | TiledKernel:
-    """What computes a transposed convolution of such taps and biases."""
-    if taps.shape[3] >= MANY and dtype == torch.float32 and taps.device.type == "cpu":
-        return tile_kernel(taps, bias)
+    scale, shift = _read_norm(norm)
+    border = (-shift / scale).to(dtype)
+    if conv.in_channels >= MANY and dtype == torch.float32 and weight.device.type == "cpu":
+        parts = zip(torch.split(weight, AT_ONCE, 1), torch.split(bias, AT_ONCE), strict=True)
+        return tile_kernel(conv, (_taps(*part, scale, shift) for part in parts)), border
+    taps, bias = _taps(weight, bias, scale, shift)
     return [
         _kernel(taps[row, column, ..., : 2 + row, : 2 + column], bias[row, column], dtype) for row, column in PHASES
-    ]
+    ], border
+
+
+def _read_norm(norm: Norm) -> tuple[Tensor, Tensor]:
+    """Factors and summands of a skip, which has no norm, and of what is upsampled beside it, (in) each."""
+    factor, summand = _affine(norm, torch.float32)
+    zeros = torch.zeros_like(factor)
+    return torch.cat([zeros + 1, factor]), torch.cat([zeros, summand])
+
+
+def _taps(weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """A transposed convolution (in, out, 5, 5) of a scaled and shifted input (in) as the taps (2, 2, out, in, 3, 3) and
+    biases (2, 2, out) of even and odd rows, even and odd columns.
+    """
+    weight = F.pad(weight, (1, 0, 1, 0))  # w[−1], which is 0, w[0], w[1] …
+    taps = weight.reshape(*weight.shape[:2], 3, 2, 3, 2).flip(2, 4).permute(3, 5, 1, 0, 2, 4)
+    return taps * scale[:, None, None], bias + (taps.sum((-1, -2)) * shift).sum(-1)
 
 
 def _folded_output(conv: nn.Conv2d, norm: Norm, dtype: torch.dtype) -> tuple[Kernel, Tensor]:
@@ -238,10 +245,14 @@ def _affine(norm: Norm, dtype: torch.dtype) -> Kernel:
 
 def _convolved(x: Tensor, kernel: Kernel, stride: int = 1, padding: int = 0) -> Tensor:
     """(B, H, W, in) → (B, H', W', out)."""
-    x = x.permute(0, 3, 1, 2)
-    if kernel.weight.is_contiguous():  # else torch would copy the kernel
-        x = x.contiguous()
-    return F.conv2d(x, *kernel, stride=stride, padding=padding).permute(0, 2, 3, 1)
+    return F.conv2d(x.permute(0, 3, 1, 2), *kernel, stride=stride, padding=padding).permute(0, 2, 3, 1)
+
+
+def _multiplied(x: Tensor, kernel: Kernel) -> Tensor:
+    """_convolved with stride 2, as a matrix product, for many channels and few rows and columns."""
+    read = x.unfold(1, 5, 2).unfold(2, 5, 2).permute(0, 1, 2, 4, 5, 3)  # (B, H', W', 5, 5, in)
+    weight = kernel.weight.permute(0, 2, 3, 1).flatten(1)  # (out, 25·in)
+    return F.linear(read.flatten(3), weight, kernel.bias)
 
 
 def _upsampled(x: Tensor, height: int, kernels: list[Kernel] | TiledKernel) -> Iterator[tuple[Place, Tensor]]:

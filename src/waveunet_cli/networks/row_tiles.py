@@ -10,13 +10,13 @@ for N points p, of which ∞ stands for the highest power alone. Points near 1, 
 keep the rounding errors below those of the sum over all taps. Even and odd rows share B·x.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)  # and ∞
 ONE = 1  # the index of the point 1, at which all rows of y take all of the product
@@ -55,12 +55,21 @@ def _tensor(matrix: np.ndarray) -> Tensor:
     return torch.tensor(matrix, dtype=torch.float32)
 
 
-def tile_kernel(taps: Tensor, bias: Tensor) -> TiledKernel:
-    """Of the taps (2, 2, out, in, 3, 3) of even and odd rows, even and odd columns, and biases (2, 2, out)."""
+def tile_kernel(conv: nn.ConvTranspose2d, parts: Iterable[tuple[Tensor, Tensor]]) -> TiledKernel:
+    """Of a convolution's taps (2, 2, n, in, 3, 3) of even and odd rows, even and odd columns, and biases (2, 2, n), for
+    n outputs after the other.
+    """
     _, matrix, _ = _matrices()
-    left, middle, right = torch.einsum("pk,rcoikl->lpicro", matrix, taps)  # (N, in, 2, 2, out) each
-    left, middle, right = left.flatten(2), middle.flatten(2), right[:, :, 1].flatten(2)
-    return TiledKernel(left.clone(), middle.clone(), right.clone(), bias.transpose(0, 1).flatten())
+    left, middle = torch.empty(2, len(matrix), conv.in_channels, 2, 2, conv.out_channels)
+    right, biases = torch.empty_like(left[:, :, 1]), torch.empty(2, 2, conv.out_channels)
+    done = 0
+    for taps, bias in parts:
+        at = slice(done, done + bias.shape[-1])
+        left[..., at], middle[..., at], both = torch.einsum("pk,rcoikl->lpicro", matrix, taps)
+        right[..., at] = both[:, :, 1]
+        biases[..., at] = bias.transpose(0, 1)
+        done = at.stop
+    return TiledKernel(left.flatten(2), middle.flatten(2), right.flatten(2), biases.flatten())
 
 
 def upsampled_in_tiles(x: Tensor, height: int, kernel: TiledKernel) -> Iterator[tuple[Place, Tensor]]:
