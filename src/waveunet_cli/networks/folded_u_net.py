@@ -32,8 +32,8 @@ from waveunet_cli.networks.spleeter import SLOPE, Norm, Spleeter, SpleeterUNet
 
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))  # even and odd rows, even and odd columns
 REACH = 3  # spectra that the last convolution reads before and after its own
-MANY = 128  # inputs, from which on tiles take less time than convolutions
-AT_ONCE = 16  # outputs whose tiles are made at once: what this takes in between stays small
+TILED = range(128, 512)  # inputs with which tiles of rows take less time than convolutions, and not much memory
+AT_ONCE = 4  # outputs whose tiles are made at once: what this takes in between stays small
 LEAST_FACTOR = 1e-20  # stands for a norm's factor of 0, by which nothing can be divided
 
 
@@ -45,13 +45,17 @@ class Kernel(NamedTuple):
 
 
 class Frames:
-    """Buffers with a border for what convolutions read, in memory that is kept: fresh memory is slow when first written.
+    """Buffers with a border for what convolutions read, in memory that is kept: fresh memory is slow to write.
 
     Two pieces of memory by turns are enough, since each buffer is read only while the next one is written.
     """
 
-    def __init__(self) -> None:
-        self._memory: list[Tensor | None] = [None, None]
+    def __init__(self, values: int = 0) -> None:
+        """Room for so many values from the start, and for more when needed.
+
+        Memory that is taken early and never given back leaves no gaps between what comes and goes.
+        """
+        self._memory = [torch.empty(values), torch.empty(values)]
 
     def next(self, shape: tuple[int, int, int], before: int, after: int, border: Tensor, rows_more: int = 0) -> Tensor:
         """A buffer for (B, H, W, ·) of which only the border is written: (B, H + both, W + both, C), C values around.
@@ -61,8 +65,8 @@ class Frames:
         size, height, width = shape
         whole = (size, height + before + after + rows_more, width + before + after, len(border))
         memory = self._memory.pop(0)
-        if memory is None or memory.numel() < prod(whole):
-            memory = None  # before there is more
+        if memory.numel() < prod(whole) or (memory.dtype, memory.device) != (border.dtype, border.device):
+            del memory  # before there is more
             with torch.inference_mode(False):  # else none but inference could write there later
                 memory = border.new_empty(prod(whole))
         self._memory.append(memory)
@@ -80,10 +84,15 @@ class FoldedSpleeter(nn.Module):
 
     def __init__(self, network: Spleeter, dtype: torch.dtype) -> None:
         super().__init__()
-        frames = Frames()
-        self._unets = [
-            FoldedUNet(cast(SpleeterUNet, unet), network.config.spectra, dtype, frames) for unet in network.unets
-        ]
+        config = network.config
+        widths = [config.channels, config.filters[0], *(2 * width for width in config.filters[1:])]
+        frames = Frames(
+            max(
+                width * ((config.spectra >> level) + 2 * REACH) * ((config.bins >> level) + 2 * REACH)
+                for level, width in enumerate(widths)
+            )
+        )
+        self._unets = [FoldedUNet(cast(SpleeterUNet, unet), config.spectra, dtype, frames) for unet in network.unets]
         self._turn = threading.Lock()
 
     def forward(self, seen: Tensor) -> Tensor:
@@ -204,13 +213,15 @@ def _upsampling(conv: nn.ConvTranspose2d, norm: Norm, dtype: torch.dtype) -> tup
     weight, bias = _parameters(conv)
     scale, shift = _read_norm(norm)
     border = (-shift / scale).to(dtype)
-    if conv.in_channels >= MANY and dtype == torch.float32 and weight.device.type == "cpu":
+    if conv.in_channels in TILED and dtype == torch.float32 and weight.device.type == "cpu":
         parts = zip(torch.split(weight, AT_ONCE, 1), torch.split(bias, AT_ONCE), strict=True)
         return tile_kernel(conv, (_taps(*part, scale, shift) for part in parts)), border
-    taps, bias = _taps(weight, bias, scale, shift)
-    return [
-        _kernel(taps[row, column, ..., : 2 + row, : 2 + column], bias[row, column], dtype) for row, column in PHASES
-    ], border
+    kernels = []
+    for row, column in PHASES:
+        taps = weight[:, :, 1 - row :: 2, 1 - column :: 2].flip(2, 3).transpose(0, 1)  # (out, in, 2 or 3, 2 or 3)
+        shifted = bias + (taps.sum((-1, -2)) * shift).sum(-1)
+        kernels.append(_kernel(taps * scale[:, None, None], shifted, dtype))
+    return kernels, border
 
 
 def _read_norm(norm: Norm) -> tuple[Tensor, Tensor]:

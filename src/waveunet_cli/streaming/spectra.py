@@ -128,7 +128,9 @@ class SpectraStream:
         config, step = self._config, self._config.step_frames
         cuts = [slice(start, min(start + TOGETHER, heard)) for start in range(0, heard, TOGETHER)]
         frames = [slice(cut.start * step, cut.stop * step + config.context) for cut in cuts]
-        seen = torch.cat([magnitudes(self._spectra.of(block[..., place]), config.bins) for place in frames], 2)
+        seen = block.new_empty(*block.shape[:2], heard, config.bins)  # (B, C, T, bins)
+        for cut, place in zip(cuts, frames, strict=True):
+            seen[:, :, cut] = magnitudes(self._spectra.of(block[..., place]), config.bins)
         masks = self._network.masks(seen)  # (B, S, C, T, bins)
         y = block.new_zeros(block.shape[0], len(config.sources), *block.shape[1:])
         for cut, place in zip(cuts, frames, strict=True):
