@@ -33,6 +33,7 @@ from waveunet_cli.networks.spleeter import SLOPE, Norm, Spleeter, SpleeterUNet
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))  # even and odd rows, even and odd columns
 REACH = 3  # spectra that the last convolution reads before and after its own
 TILED = range(128, 512)  # inputs with which tiles of rows take less time than convolutions, and not much memory
+STRIP = 32  # rows at once, where all of them would take much memory
 AT_ONCE = 4  # outputs whose tiles are made at once: what this takes in between stays small
 LEAST_FACTOR = 1e-20  # stands for a norm's factor of 0, by which nothing can be divided
 
@@ -99,7 +100,8 @@ class FoldedSpleeter(nn.Module):
         masks = seen.new_empty(seen.shape[0], len(self._unets), *seen.shape[1:])
         with self._turn:
             for unet, mask in zip(self._unets, masks.unbind(1), strict=True):
-                torch.sigmoid(unet(seen), out=mask)
+                unet(seen, mask)
+                mask.sigmoid_()
         return masks
 
 
@@ -129,35 +131,61 @@ class FoldedUNet:
         self._output, self._border = _folded_output(unet.output, last_norm, dtype)
 
     @torch.no_grad()
-    def __call__(self, seen: Tensor) -> Tensor:
+    def __call__(self, seen: Tensor, out: Tensor) -> None:
+        """Writes into `out`, which has the shape of `seen`."""
         wanted = seen.shape[2]
         read, heights = self._heights(wanted)
         size, channels, _, bins = seen.shape
         x = self._frames.next((size, wanted, bins), 1, 2, self._border.new_zeros(channels), read - wanted)
         x[:, 1 : 1 + wanted, 1:-2] = seen.permute(0, 2, 3, 1)
         skips: list[Tensor] = []
-        for kernel, norm in zip(self._down[:-1], self._norms, strict=True):
-            skip = _convolved(x, kernel, stride=2)  # (B, T / 2^(level + 1), bins / 2^(level + 1), out)
-            x = self._activated_down(skip, norm)
-            skips.append(skip if skips else _convolved(skip, self._top_skip, padding=1))
+        for level, norm in enumerate(self._norms):
+            if level:
+                skip = _convolved(x, self._down[level], stride=2)  # (B, T / 2^(level + 1), bins / 2^(level + 1), out)
+                x = self._frames.next(_size(skip), 1, 2, skip.new_zeros(skip.shape[-1]))
+                self._activate_down(skip, norm, x[:, 1:-2])
+            else:
+                x, skip = self._first(x)
+            skips.append(skip)
         phases = _transposed(_multiplied(x, self._down[-1])[:, : heights.pop()], self._back)
         for kernels, border in self._up:
             height = heights.pop()
             skip = skips.pop()[:, :height]
-            x = self._frames.next((size, *skip.shape[1:3]), 1, 1, border, -height % ROWS)
+            x = self._frames.next(_size(skip), 1, 1, border, -height % ROWS)
             as_it_was, upsampled = x[:, 1 : 1 + height, 1:-1].chunk(2, -1)
             as_it_was[:] = skip
             self._activate_up(phases, upsampled)
             phases = _upsampled(x, height, kernels)
         if skips:
-            skip = skips.pop()[:, : heights.pop()]  # (B, T / 2, bins / 2, 4): what it adds to even and odd outputs
-            x = self._frames.next((size, *skip.shape[1:3]), 1, 1, self._top_border)
+            skip = skips.pop()[:, : heights.pop()]  # (B, T / 2, bins / 2, 4), as _first gives it
+            x = self._frames.next(_size(skip), 1, 1, self._top_border)
             self._activate_up(phases, x[:, 1:-1, 1:-1])
             four = _convolved(x, self._top).add_(skip)
             phases = zip(map(_place, PHASES), four.chunk(4, -1), strict=True)
         x = self._frames.next((size, heights.pop(), bins), REACH, REACH, self._border)  # (B, T, bins, 1)
         self._activate_up(phases, x[:, REACH:-REACH, REACH:-REACH])
-        return F.conv2d(x.squeeze(-1).unsqueeze(1), *self._output, dilation=2)[:, :, :wanted].float()
+        x = x.squeeze(-1).unsqueeze(1)  # (B, 1, T, bins)
+        for start in range(0, wanted, STRIP):
+            end = min(start + STRIP, wanted)
+            out[:, :, start:end] = F.conv2d(x[:, :, start : end + 2 * REACH], *self._output, dilation=2)
+
+    def _first(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The first level: a buffer for the second, and what the skip adds to even and odd outputs, (B, H, W, 4).
+
+        It is computed in strips of rows, since the skip itself would be the largest of all layers.
+        """
+        kernel, norm = self._down[0], self._norms[0]
+        size, height, width = x.shape[0], x.shape[1] // 2 - 1, x.shape[2] // 2 - 1
+        y = self._frames.next((size, height, width), 1, 2, x.new_zeros(len(kernel.bias)))
+        added = x.new_empty(size, height, width, len(PHASES))
+        for start in range(0, height, STRIP):
+            end = min(start + STRIP, height)
+            first, last = max(0, start - 1), min(height, end + 1)  # with the rows that the top's convolution reads
+            skip = _convolved(x[:, 2 * first : 2 * last + 3], kernel, stride=2)
+            own = slice(start - first, end - first)
+            added[:, start:end] = _convolved(skip, self._top_skip, padding=1)[:, own]
+            self._activate_down(skip[:, own], norm, y[:, 1 + start : 1 + end])
+        return y, added
 
     def _heights(self, wanted: int) -> tuple[int, list[int]]:
         """Spectra to read, whole steps of the deepest level, so that the first `wanted` come out as of a whole block,
@@ -172,18 +200,16 @@ class FoldedUNet:
             read = 2 * read + 2
         return min(self._spectra, -(-read // step) * step), heights
 
-    def _activated_down(self, x: Tensor, norm: Kernel) -> Tensor:
-        """The activation of the norm of (B, H, W, C), in a buffer for the next convolution."""
-        size, height, width, channels = x.shape
-        y = self._frames.next((size, height, width), 1, 2, x.new_zeros(channels))
-        inner = y.flatten(2)[:, 1:-2, channels : (width + 1) * channels]
-        rows = x.reshape(size, height, width * channels)  # channel by channel a norm takes three times as long
-        torch.addcmul(norm.bias.repeat(width), rows, norm.weight.repeat(width), out=inner)
+    def _activate_down(self, x: Tensor, norm: Kernel, rows: Tensor) -> None:
+        """The activation of the norm of (B, H, W, C), in rows of a buffer (B, H, W + 3, C)."""
+        width, channels = x.shape[2:]
+        inner = rows.flatten(2)[..., channels : (width + 1) * channels]
+        x = x.flatten(2)  # (B, H, W·C): channel by channel a norm takes three times as long
+        torch.addcmul(norm.bias.repeat(width), x, norm.weight.repeat(width), out=inner)
         if self._is_elu:
             F.elu_(inner)
         else:
             F.leaky_relu_(inner, SLOPE)
-        return y
 
     def _activate_up(self, phases: Iterator[tuple[Place, Tensor]], inner: Tensor) -> None:
         """The activation of parts of a buffer, (B, H, W, C), in their places. A part may be longer than its place."""
@@ -252,6 +278,11 @@ def _affine(norm: Norm, dtype: torch.dtype) -> Kernel:
     factor = norm.weight.detach()
     factor = torch.where(factor.abs() < LEAST_FACTOR, LEAST_FACTOR, factor)
     return Kernel(factor.to(dtype), norm.bias.detach().to(dtype))
+
+
+def _size(x: Tensor) -> tuple[int, int, int]:
+    size, height, width, _ = x.shape
+    return size, height, width
 
 
 def _convolved(x: Tensor, kernel: Kernel, stride: int = 1, padding: int = 0) -> Tensor:
