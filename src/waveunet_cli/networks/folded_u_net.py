@@ -32,7 +32,7 @@ from waveunet_cli.networks.spleeter import SLOPE, Norm, Spleeter, SpleeterUNet
 
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))  # even and odd rows, even and odd columns
 REACH = 3  # spectra that the last convolution reads before and after its own
-TILED = range(128, 512)  # inputs with which tiles of rows take less time than convolutions, and not much memory
+TILED = range(128, 256)  # inputs with which tiles of rows take less time than convolutions, and not much memory
 STRIP = 32  # rows at once, where all of them would take much memory
 AT_ONCE = 4  # outputs whose tiles are made at once: what this takes in between stays small
 LEAST_FACTOR = 1e-20  # stands for a norm's factor of 0, by which nothing can be divided

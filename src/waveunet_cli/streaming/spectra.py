@@ -25,7 +25,7 @@ from waveunet_cli.networks.spleeter import (
 )
 from waveunet_cli.streaming.frugal import FrugalNetwork
 
-TOGETHER = 64  # spectra transformed at once: few enough to stay in the processor's cache
+TOGETHER = 32  # spectra transformed at once: few enough to stay in the processor's cache
 
 
 class FoldedMasks:
@@ -132,10 +132,11 @@ class SpectraStream:
         for cut, place in zip(cuts, frames, strict=True):
             seen[:, :, cut] = magnitudes(self._spectra.of(block[..., place]), config.bins)
         masks = self._network.masks(seen)  # (B, S, C, T, bins)
+        del seen
         y = block.new_zeros(block.shape[0], len(config.sources), *block.shape[1:])
         for cut, place in zip(cuts, frames, strict=True):
             spectra = self._spectra.of(block[..., place])  # (B, C, TOGETHER, all bins)
-            shares = shares_of(masks[..., cut, :], seen[..., cut, :])
+            shares = shares_of(masks[..., cut, :], magnitudes(spectra, config.bins))
             for source in range(len(config.sources)):
                 if source != self._residual:
                     masked = apply_share_(spectra.clone(), shares[:, source], self._network.extension)
