@@ -17,7 +17,7 @@ from waveunet_cli.errors import ConfigError
 from waveunet_cli.importers.convert import convert
 from waveunet_cli.networks import spleeter as module
 from waveunet_cli.networks.family import Model, build_network
-from waveunet_cli.networks.folded_u_net import TILED, FoldedUNet, Frames
+from waveunet_cli.networks.folded_u_net import TILED, FoldedSpleeter, FoldedUNet, Frames
 from waveunet_cli.networks.spleeter import SpleeterConfig, apply_share_, shares_of
 from waveunet_cli.streaming.engine import new_engine
 
@@ -53,7 +53,7 @@ CASES = {
 
 def folded(unet, x, spectra=None):
     y = torch.empty_like(x)
-    FoldedUNet(unet, spectra or x.shape[2], torch.float32, Frames())(x, y)
+    FoldedUNet(unet, spectra or x.shape[2], torch.float32, Frames(0, torch.float32, x.device))(x, y)
     return y
 
 
@@ -84,6 +84,17 @@ def test_any_factor_of_a_norm_can_be_folded(factor):
         for norm in (*unet.down_norms, *unet.up_norms):
             norm.weight[::2] = factor
         torch.testing.assert_close(folded(unet, x), unet(x), atol=1e-5, rtol=1e-5)
+
+
+def test_batches_and_modes_share_the_kept_memory():
+    network = network_of(SMALL)
+    x = torch.rand(2, SMALL.channels, SMALL.spectra, SMALL.bins)
+    with torch.inference_mode():
+        separate = FoldedSpleeter(network, torch.float32)
+        separate(x[:1])
+        separate(x)  # more at once than there is room for
+    with torch.no_grad():
+        torch.testing.assert_close(separate(x), network.masks(x), atol=1e-5, rtol=1e-5)
 
 
 def test_the_published_network():

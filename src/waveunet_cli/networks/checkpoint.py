@@ -69,6 +69,7 @@ def load_checkpoint(path: Path, name: str | None = None) -> Model:
                 key: (tuple(s.get_shape()), STORED.get(s.get_dtype(), s.get_dtype())) for key, s in slices.items()
             }
             _require_fit(network, header, str(path))
+            # copies, for the whole file stays in memory as long as one of the tensors that lie in it
             weights = {key: _float32(file.get_tensor(key).clone()) for key in slices}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(

@@ -9,8 +9,8 @@ A transposed convolution of stride 2, with 1 cut off before and 2 after, is per 
     y[2j + 1] = w[0]·x[j + 1] + w[2]·x[j] + w[4]·x[j − 1],
 
 so four convolutions of 2 or 3 × 2 or 3 taps give even and odd rows and columns; at the top, with one output, one of
-3 × 3 taps gives all four; where inputs are many, tiles of rows (row_tiles.py) take fewer products. The deepest, and the
-convolution before it, are one matrix product each, of kernels as they are: theirs are half of all weights.
+3 × 3 taps gives all four; for some, tiles of rows (row_tiles.py) take fewer products. The deepest, and the convolution
+before it, are one matrix product each.
 
 At the top, where a skip is largest, its half of the convolution is computed on the way down and kept instead.
 
@@ -51,12 +51,14 @@ class Frames:
     Two pieces of memory by turns are enough, since each buffer is read only while the next one is written.
     """
 
-    def __init__(self, values: int = 0) -> None:
+    def __init__(self, values: int, dtype: torch.dtype, device: torch.device) -> None:
         """Room for so many values from the start, and for more when needed.
 
         Memory that is taken early and never given back leaves no gaps between what comes and goes.
         """
-        self._memory = [torch.empty(values), torch.empty(values)]
+        with torch.inference_mode(False):  # else none but inference could write there later
+            self._memory = [torch.empty(values, dtype=dtype, device=device) for _ in range(2)]
+        self._turn = 0
 
     def next(self, shape: tuple[int, int, int], before: int, after: int, border: Tensor, rows_more: int = 0) -> Tensor:
         """A buffer for (B, H, W, ·) of which only the border is written: (B, H + both, W + both, C), C values around.
@@ -65,13 +67,12 @@ class Frames:
         """
         size, height, width = shape
         whole = (size, height + before + after + rows_more, width + before + after, len(border))
-        memory = self._memory.pop(0)
-        if memory.numel() < prod(whole) or (memory.dtype, memory.device) != (border.dtype, border.device):
-            del memory  # before there is more
-            with torch.inference_mode(False):  # else none but inference could write there later
-                memory = border.new_empty(prod(whole))
-        self._memory.append(memory)
-        y = memory[: prod(whole)].view(whole)
+        self._turn = turn = 1 - self._turn
+        if self._memory[turn].numel() < prod(whole):
+            self._memory[turn] = self._memory[turn].new_empty(0)  # before there is more
+            with torch.inference_mode(False):
+                self._memory[turn] = self._memory[turn].new_empty(prod(whole))
+        y = self._memory[turn][: prod(whole)].view(whole)
         for edge in (y[:, :before], y[:, before + height :], y[:, :, :before], y[:, :, -after:]):
             edge[:] = border
         return y
@@ -87,12 +88,11 @@ class FoldedSpleeter(nn.Module):
         super().__init__()
         config = network.config
         widths = [config.channels, config.filters[0], *(2 * width for width in config.filters[1:])]
-        frames = Frames(
-            max(
-                width * ((config.spectra >> level) + 2 * REACH) * ((config.bins >> level) + 2 * REACH)
-                for level, width in enumerate(widths)
-            )
-        )
+        values = max(
+            width * ((config.spectra >> level) + 2 * REACH) * ((config.bins >> level) + 2 * REACH)
+            for level, width in enumerate(widths)
+        )  # of one signal
+        frames = Frames(values, dtype, next(network.parameters()).device)
         self._unets = [FoldedUNet(cast(SpleeterUNet, unet), config.spectra, dtype, frames) for unet in network.unets]
         self._turn = threading.Lock()
 
