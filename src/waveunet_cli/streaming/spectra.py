@@ -25,7 +25,7 @@ from waveunet_cli.networks.spleeter import (
 )
 from waveunet_cli.streaming.frugal import FrugalNetwork
 
-TOGETHER = 16  # spectra transformed at once: few enough to stay in the processor's cache
+TOGETHER = 32  # spectra transformed at once: few enough to stay in the processor's cache
 
 
 class FoldedMasks:
