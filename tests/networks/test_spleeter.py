@@ -17,7 +17,7 @@ from waveunet_cli.errors import ConfigError
 from waveunet_cli.importers.convert import convert
 from waveunet_cli.networks import spleeter as module
 from waveunet_cli.networks.family import Model, build_network
-from waveunet_cli.networks.folded_u_net import FoldedUNet
+from waveunet_cli.networks.folded_u_net import TILED, FoldedSpleeter, FoldedUNet, Frames
 from waveunet_cli.networks.spleeter import SpleeterConfig, apply_share_, shares_of
 from waveunet_cli.streaming.engine import new_engine
 
@@ -47,16 +47,33 @@ CASES = {
     "elu, mono": replace(ELU, filters=(2, 7, 3)),
     "one level": replace(SMALL, filters=(6,)),
     "wide levels": replace(SMALL, filters=(5, 6, 7), activation="elu"),
+    "tiles of rows": replace(SMALL, filters=(TILED.start // 2, TILED.start // 2 + 1, 2)),
 }
 
 
-@pytest.mark.parametrize("size", [(8, 8), (16, 40)])
+def folded(unet, x, spectra=None):
+    y = torch.empty_like(x)
+    FoldedUNet(unet, spectra or x.shape[2], torch.float32, Frames(0, torch.float32, x.device))(x, y)
+    return y
+
+
+@pytest.mark.parametrize("size", [(8, 8), (40, 24), (136, 8)])
 @pytest.mark.parametrize("case", CASES)
 def test_folded_it_is_the_same_network(case, size):
     unet = network_of(CASES[case]).unets[1]
     x = torch.randn(2, CASES[case].channels, *size)
     with torch.no_grad():
-        torch.testing.assert_close(FoldedUNet(unet, torch.float32)(x), unet(x), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(folded(unet, x), unet(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("heard", [1, 2, 7, 20, 39])
+def test_of_silence_at_a_block_s_end_only_what_reaches_into_the_song_is_computed(case, heard):
+    unet, channels = network_of(CASES[case]).unets[0], CASES[case].channels
+    x = torch.randn(2, channels, heard, 16)
+    with torch.no_grad():
+        whole = unet(F.pad(x, (0, 0, 0, 40 - heard)))
+        torch.testing.assert_close(folded(unet, x, 40), whole[:, :, :heard], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("factor", [0.0, -1e-30, -2.0])
@@ -66,7 +83,18 @@ def test_any_factor_of_a_norm_can_be_folded(factor):
     with torch.no_grad():
         for norm in (*unet.down_norms, *unet.up_norms):
             norm.weight[::2] = factor
-        torch.testing.assert_close(FoldedUNet(unet, torch.float32)(x), unet(x), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(folded(unet, x), unet(x), atol=1e-5, rtol=1e-5)
+
+
+def test_batches_and_modes_share_the_kept_memory():
+    network = network_of(SMALL)
+    x = torch.rand(2, SMALL.channels, SMALL.spectra, SMALL.bins)
+    with torch.inference_mode():
+        separate = FoldedSpleeter(network, torch.float32)
+        separate(x[:1])
+        separate(x)  # more at once than there is room for
+    with torch.no_grad():
+        torch.testing.assert_close(separate(x), network.masks(x), atol=1e-5, rtol=1e-5)
 
 
 def test_the_published_network():

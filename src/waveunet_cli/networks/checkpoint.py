@@ -69,7 +69,8 @@ def load_checkpoint(path: Path, name: str | None = None) -> Model:
                 key: (tuple(s.get_shape()), STORED.get(s.get_dtype(), s.get_dtype())) for key, s in slices.items()
             }
             _require_fit(network, header, str(path))
-            weights = {key: _float32(file.get_tensor(key)) for key in slices}  # one after the other: half the memory
+            # copies, for the whole file stays in memory as long as one of the tensors that lie in it
+            weights = {key: _float32(file.get_tensor(key).clone()) for key in slices}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path}: not a readable safetensors checkpoint, or a truncated one ({one_line(error)}); "

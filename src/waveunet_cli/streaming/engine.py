@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from waveunet_cli.devices import Placement, placed
 from waveunet_cli.events import Event
 from waveunet_cli.networks.family import Model
+from waveunet_cli.networks.folded_u_net import FoldedSpleeter
 from waveunet_cli.networks.geometry import Window
 from waveunet_cli.networks.spleeter import MaskExtension, Spleeter
 from waveunet_cli.networks.wave_u_net.carried import BLOCK_FRAMES, CarriedNetwork
@@ -69,7 +70,11 @@ def new_engine(
         block_frames = BLOCK_FRAMES if segment_seconds is None else round(segment_seconds * config.sample_rate)
         return FrugalCarried(CarriedNetwork(placed(network, placement.device), placement.dtype, block_frames))
     if isinstance(network, Spleeter):
-        masks = FrugalNetwork(network, config.window(), placement, on_event, FoldedMasks(placement))
+        if on_cpu:  # no other device takes over: the kernels may take the network's place in memory
+            folded = FoldedSpleeter(network, placement.dtype)
+            masks = FrugalNetwork(folded, config.window(), placement, on_event)
+        else:
+            masks = FrugalNetwork(network, config.window(), placement, on_event, FoldedMasks(placement))
         return SpectraNetwork(masks, network.config, mask_extension)
     if segment_seconds is None and not on_cpu:
         segment_seconds = GPU_WINDOW_SECONDS

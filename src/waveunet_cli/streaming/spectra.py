@@ -13,20 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from waveunet_cli.devices import Placement
-from waveunet_cli.networks.folded_u_net import FoldedUNet
+from waveunet_cli.networks.folded_u_net import FoldedSpleeter
 from waveunet_cli.networks.spectra import Spectra
 from waveunet_cli.networks.spleeter import (
     MaskExtension,
     Spleeter,
     SpleeterConfig,
-    SpleeterUNet,
     apply_share_,
     magnitudes,
     shares_of,
 )
 from waveunet_cli.streaming.frugal import FrugalNetwork
 
-TOGETHER = 64  # spectra transformed at once: few enough to stay in the processor's cache
+TOGETHER = 32  # spectra transformed at once: few enough to stay in the processor's cache
 
 
 class FoldedMasks:
@@ -35,18 +34,15 @@ class FoldedMasks:
     def __init__(self, placement: Placement) -> None:
         self._placement = placement
         self._network: nn.Module | None = None
-        self._folded: list[FoldedUNet] = []
+        self._folded: FoldedSpleeter | None = None
 
     def __call__(self, network: nn.Module, seen: Tensor) -> Tensor:
         """Magnitudes (B, C, T, bins) → masks (B, S, C, T, bins)."""
-        if network is not self._network:
+        if self._folded is None or network is not self._network:
             as_planned = seen.device.type == self._placement.device.type
             dtype = self._placement.dtype if as_planned else torch.float32
-            self._folded = [FoldedUNet(cast(SpleeterUNet, unet), dtype) for unet in cast(Spleeter, network).unets]
-            self._network = network
-        masks = seen.new_empty(seen.shape[0], len(self._folded), *seen.shape[1:])
-        for unet, mask in zip(self._folded, masks.unbind(1), strict=True):
-            torch.sigmoid(unet(seen), out=mask)
+            self._network, self._folded = network, FoldedSpleeter(cast(Spleeter, network), dtype)
+        masks: Tensor = self._folded(seen)
         return masks
 
 
@@ -90,7 +86,7 @@ class SpectraStream:
         self._pending.append(x)
         outputs = []
         while self._pending_frames() >= self._block_frames:
-            outputs.append(self._advance())
+            outputs.append(self._advance(self._config.spectra))
         return self._joined(outputs)
 
     def flush(self) -> Tensor:
@@ -100,17 +96,20 @@ class SpectraStream:
         while self._owed > 0:
             missing = max(0, self._block_frames - self._pending_frames())
             self._pending.append(self._pending[-1].new_zeros(*self._pending[-1].shape[:-1], missing))
-            outputs.append(self._advance())
+            left = -(-(self._early + self._owed) // self._config.step_frames)  # spectra that hear something
+            outputs.append(self._advance(min(left, self._config.spectra)))
         return self._joined(outputs)[..., :owed]
 
     def _pending_frames(self) -> int:
         return sum(x.shape[-1] for x in self._pending)
 
-    def _advance(self) -> Tensor:
-        """What one more block gives."""
+    def _advance(self, spectra: int) -> Tensor:
+        """What one more block gives, of which all spectra but the first so many are silence."""
         pending = torch.cat(self._pending, -1)
         self._pending = [pending[..., self._hop_frames :].clone()]
-        y = self._signals(pending[..., : self._block_frames])  # (B, S, C, hop + n − h), nothing for the residual
+        y = self._signals(
+            pending[..., : self._block_frames], spectra
+        )  # (B, S, C, hop + n − h), nothing for the residual
         if self._waiting is not None:
             y[..., : self._config.context] += self._waiting
         self._waiting = y[..., self._hop_frames :].clone()
@@ -121,21 +120,23 @@ class SpectraStream:
         self._owed -= y.shape[-1]
         return y
 
-    def _signals(self, block: Tensor) -> Tensor:
-        """(B, C, t) → what its spectra add to each source, (B, S, C, t); the residual is left out.
+    def _signals(self, block: Tensor, heard: int) -> Tensor:
+        """(B, C, t) → what its first `heard` spectra add to each source, (B, S, C, t); the residual is left out.
 
         Spectra are computed twice, since to keep them would take as much memory as a U-Net.
         """
         config, step = self._config, self._config.step_frames
-        starts = range(0, config.spectra, TOGETHER)
-        cuts = [slice(start, min(start + TOGETHER, config.spectra)) for start in starts]
+        cuts = [slice(start, min(start + TOGETHER, heard)) for start in range(0, heard, TOGETHER)]
         frames = [slice(cut.start * step, cut.stop * step + config.context) for cut in cuts]
-        seen = torch.cat([magnitudes(self._spectra.of(block[..., place]), config.bins) for place in frames], 2)
+        seen = block.new_empty(*block.shape[:2], heard, config.bins)  # (B, C, T, bins)
+        for cut, place in zip(cuts, frames, strict=True):
+            seen[:, :, cut] = magnitudes(self._spectra.of(block[..., place]), config.bins)
         masks = self._network.masks(seen)  # (B, S, C, T, bins)
+        del seen
         y = block.new_zeros(block.shape[0], len(config.sources), *block.shape[1:])
         for cut, place in zip(cuts, frames, strict=True):
             spectra = self._spectra.of(block[..., place])  # (B, C, TOGETHER, all bins)
-            shares = shares_of(masks[..., cut, :], seen[..., cut, :])
+            shares = shares_of(masks[..., cut, :], magnitudes(spectra, config.bins))
             for source in range(len(config.sources)):
                 if source != self._residual:
                     masked = apply_share_(spectra.clone(), shares[:, source], self._network.extension)
