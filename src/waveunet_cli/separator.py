@@ -112,7 +112,8 @@ class Separator:
         }  # fmt: skip
         # Until its kernels are folded, which then take the network's place in memory. It has no other name here, for
         # what torch keeps of the stack that loads a network would hold it for ever.
-        self._loaded: Model | None = _loaded(model)
+        self._networks = ThreadPoolExecutor(1, "network")  # one at a time; songs side by side take turns
+        self._loaded: Model | None = self.compute(_loaded, model)
         self.model = self._loaded.known
         if mask_extension is not None and not isinstance(self.model.config, SpleeterConfig):
             raise ConfigError(
@@ -125,7 +126,6 @@ class Separator:
         self._stereo = stereo
         self._segment_seconds = segment_seconds
         self._on_event = on_event
-        self._networks = ThreadPoolExecutor(1, "network")  # one at a time; songs side by side take turns
         self._folding = threading.Lock()
 
     @property
@@ -165,14 +165,14 @@ class Separator:
             require_mixture(block)
             if song is None:
                 channels = block.shape[1]
-                song = self.song(sample_rate, channels)
+                song = self.compute(self.song, sample_rate, channels)
             if block.shape[1] != channels:
                 raise ConfigError(
                     f"a block has {block.shape[1]} channels, those before {channels}; give all blocks of a song alike"
                 )
-            yield song.push(block)
+            yield self.compute(song.push, block)
         if song is not None:
-            yield song.flush()
+            yield self.compute(song.flush)
 
     def song(self, sample_rate: int, channels: int) -> SongStream:
         """A push/flush stream for one song of that rate (Hz) and that many channels."""
@@ -237,7 +237,9 @@ class Separator:
     def compute(self, function: Callable[..., T], *arguments: object) -> T:
         """Call a function of a stream, or `song`, in the one thread that computes, after those before it.
 
-        Libraries below torch keep buffers for each thread that multiplies matrices, 10 MB of it.
+        Libraries below torch keep buffers for each thread that multiplies matrices, 10 MB of it, and a team of threads
+        for each that computes: with two teams, their threads sleep and wake at every layer, which takes half as long
+        again. So the model is loaded there, too.
         """
         return self._networks.submit(function, *arguments).result()
 
