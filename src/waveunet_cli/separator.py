@@ -1,5 +1,6 @@
 """Separating songs: the public Separator, for arrays, for streams of blocks, and for files."""
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -110,9 +111,9 @@ class Separator:
             "device": device, "precision": precision, "segment_seconds": segment_seconds,
             "stems": stems, "two_stems": two_stems, "stereo": stereo, "mask_extension": mask_extension,
         }  # fmt: skip
+        self._process = 0  # whose thread computes: a process that is forked has none
         # Until its kernels are folded, which then take the network's place in memory. It has no other name here, for
         # what torch keeps of the stack that loads a network would hold it for ever.
-        self._networks = ThreadPoolExecutor(1, "network")  # one at a time; songs side by side take turns
         self._loaded: Model | None = self.compute(_loaded, model)
         self.model = self._loaded.known
         if mask_extension is not None and not isinstance(self.model.config, SpleeterConfig):
@@ -241,6 +242,9 @@ class Separator:
         for each that computes: with two teams, their threads sleep and wake at every layer, which takes half as long
         again. So the model is loaded there, too.
         """
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._networks = ThreadPoolExecutor(1, "network")  # one at a time; songs side by side take turns
         return self._networks.submit(function, *arguments).result()
 
     @property
