@@ -21,7 +21,8 @@ from waveunet_cli.text import one_line
 
 FILTER_REACH_FRAMES = 64  # more than the resampler's filter reads on a side, at the lower of both rates
 FLOAT_SUBTYPES = frozenset({"FLOAT", "DOUBLE"})
-EXACT_SUBTYPES = FLOAT_SUBTYPES | {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32"}  # those of FLAC, too
+# Of files, FLAC among them, a part of which libsndfile gives exactly as it stands in the whole file.
+EXACT_SUBTYPES = FLOAT_SUBTYPES | {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32"}
 MOST_WHOLE = 8  # files that are decoded whole and kept, the last that were read
 
 Audio = NDArray[np.float32]
@@ -47,7 +48,7 @@ class Reader:
         self._channels = channels
         self._in_memory = in_memory
         self._held = (cache if in_memory else lru_cache(MOST_WHOLE))(_decoded)
-        self._is_read_by_place = cache(_is_read_by_place)
+        self._subtype = cache(_subtype)
 
     def read(self, track: Track, sources: Iterable[str], start: int, frames: int) -> Tensor:
         """(S, C, frames) from frame `start` of the track, both at the model's rate; zeros beyond the ends.
@@ -73,7 +74,7 @@ class Reader:
         Raises AudioReadError if it cannot be read, ends early, or holds a sample that is no number.
         """
         lo, hi = max(0, start), max(0, start, min(track.frames, start + frames))
-        if not self._in_memory and self._is_read_by_place(path):
+        if not self._in_memory and self._subtype(path) in EXACT_SUBTYPES:
             x = _part(path, lo, hi - lo)
         else:
             samples, step = self._held(path)
@@ -97,12 +98,12 @@ class Reader:
         return y
 
 
-def _is_read_by_place(path: Path) -> bool:
-    """Whether libsndfile gives a part of a file exactly as it stands in the whole file."""
+def _subtype(path: Path) -> str:
+    """libsndfile's name for how the samples of a file are stored; empty if it cannot read the file."""
     try:
-        return soundfile.info(os.fsencode(path)).subtype in EXACT_SUBTYPES
+        return str(soundfile.info(os.fsencode(path)).subtype)
     except (soundfile.SoundFileError, OSError):
-        return False
+        return ""
 
 
 def _part(path: Path, start: int, frames: int) -> Audio:
@@ -127,7 +128,7 @@ def _decoded(path: Path) -> Held:
     """A whole file. Samples beyond ±1, which libsndfile would wrap around in 16 bits, keep their value."""
     blocks = list(read_blocks(path))
     x = np.concatenate(blocks) if blocks else np.empty((0, 1), np.float32)  # (t, ch)
-    if _is_read_by_place(path) and soundfile.info(os.fsencode(path)).subtype in FLOAT_SUBTYPES:
+    if _subtype(path) in FLOAT_SUBTYPES:
         return Held(x, 1.0)
     step = max(1 / 32_768, float(x.max(initial=0)) / 32_767, -float(x.min(initial=0)) / 32_768)
     np.rint(np.divide(x, np.float32(step), out=x), out=x)

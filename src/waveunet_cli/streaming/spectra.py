@@ -107,9 +107,8 @@ class SpectraStream:
         """What one more block gives, of which all spectra but the first so many are silence."""
         pending = torch.cat(self._pending, -1)
         self._pending = [pending[..., self._hop_frames :].clone()]
-        y = self._signals(
-            pending[..., : self._block_frames], spectra
-        )  # (B, S, C, hop + n − h), nothing for the residual
+        # (B, S, C, hop + n − h), nothing for the residual
+        y = self._signals(pending[..., : self._block_frames], spectra)
         if self._waiting is not None:
             y[..., : self._config.context] += self._waiting
         self._waiting = y[..., self._hop_frames :].clone()

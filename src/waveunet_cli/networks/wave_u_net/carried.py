@@ -288,9 +288,9 @@ class CarriedNetwork:
         for signal in F.pad(x, (0, max(0, wanted - x.shape[-1]))):  # (C, t)
             lines = self.new_lines()
             blocks = enumerate(torch.split(signal[:, :wanted].T, self.block))  # (t, C) each
-            unheard = self._whole_delay
-            y = torch.cat([self.advance(lines, block, unheard - i * self.block) for i, block in blocks], -1)
-            found.append(y[..., self._whole_delay : self._whole_delay + frames].clone())
+            delay = self._whole_delay
+            y = torch.cat([self.advance(lines, block, delay - i * self.block) for i, block in blocks], -1)
+            found.append(y[..., delay : delay + frames].clone())
         return torch.cat(found)
 
     def new_lines(self) -> _Lines:
