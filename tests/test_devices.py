@@ -1,6 +1,8 @@
 """Where a network may run, and what happens when memory runs out there."""
 
 import contextlib
+import os
+import threading
 from dataclasses import replace
 
 import pytest
@@ -9,7 +11,7 @@ from torch import nn
 
 from small_models import TINY, VALID, model_of, network_of
 from waveunet_cli import devices
-from waveunet_cli.devices import Placement, choose_placement
+from waveunet_cli.devices import Placement, choose_placement, compute_on
 from waveunet_cli.errors import DeviceError
 from waveunet_cli.networks.geometry import Window
 from waveunet_cli.streaming import engine
@@ -258,3 +260,28 @@ def test_on_a_gpu():
         expected = network(x)
     run = FrugalNetwork(network, window, choose_placement("cuda", "float32"), lambda event: None)
     torch.testing.assert_close(run(x), expected, atol=2e-3, rtol=0)
+
+
+# --- the thread that computes
+
+
+def ends(function) -> bool:
+    """Whether it returns, in a thread that may be left behind if it does not."""
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    thread.join(60)
+    return not thread.is_alive()
+
+
+def test_what_computes_may_compute_more():
+    assert ends(lambda: compute_on(CPU, compute_on, CPU, int))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_has_a_thread_of_its_own():
+    here = compute_on(CPU, threading.get_native_id)
+    process = os.fork()
+    if not process:
+        os._exit(0 if ends(lambda: compute_on(CPU, int)) else 1)
+    assert os.waitpid(process, 0)[1] == 0
+    assert compute_on(CPU, threading.get_native_id) == here

@@ -188,19 +188,25 @@ def test_a_separator_gives_up_the_network_for_its_folded_kernels():
         separator.loaded  # noqa: B018
 
 
-def test_kernels_are_folded_in_the_thread_that_computes(tmp_path, monkeypatch):
-    """So that only one has the buffers that multiplying matrices takes."""
-    song, threads = tmp_path / "song.wav", []
-    soundfile.write(song, noise(500, 1), DIFFERENCE.sample_rate)
-    new_engine = engine.new_engine
+def test_all_separators_compute_in_one_thread(monkeypatch):
+    """So that threads of several do not wait for each other, and only one has the buffers of matrix products."""
+    threads = []
 
-    def spy(*arguments):
-        threads.append(threading.current_thread().name)
-        return new_engine(*arguments)
+    def seen(function):
+        def spy(*arguments):
+            threads.append(threading.current_thread())
+            return function(*arguments)
 
-    monkeypatch.setattr("waveunet_cli.separator.new_engine", spy)
-    separator().separate_file(song, tmp_path)
-    assert [name.split("_")[0] for name in threads] == ["network"]
+        return spy
+
+    monkeypatch.setattr("waveunet_cli.separator.new_engine", seen(engine.new_engine))
+    for _ in range(2):
+        song = Separator(seen(lambda: model_of(DIFFERENCE)), "cpu").song(8000, 2)
+        song._network.push = seen(song._network.push)
+        song.push(noise(10))
+    assert len(threads) == 6
+    assert len(set(threads)) == 1
+    assert threading.current_thread() not in threads
 
 
 # --- channels

@@ -1,9 +1,13 @@
-"""Where and in which precision a network runs."""
+"""Where and in which precision a network runs, and in which thread."""
 
 import copy
+import os
 import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import nn
@@ -12,6 +16,11 @@ from waveunet_cli.errors import DeviceError
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Network = TypeVar("Network", bound=nn.Module)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_here = threading.local()  # `device`: the one that the running thread computes on
+_threads: dict[tuple[int, torch.device], ThreadPoolExecutor] = {}  # by process: one that is forked has none yet
 
 
 @dataclass(frozen=True)
@@ -81,3 +90,22 @@ def placed(network: Network, device: torch.device) -> Network:
     here = next((tensor.device for tensor in [*network.parameters(), *network.buffers()]), device)
     same = here.type == device.type and device.index in (None, here.index)
     return network if same else copy.deepcopy(network).to(device)
+
+
+def compute_on(device: torch.device, function: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Call a function in the one thread of this process that computes on the device, after those called before.
+
+    Libraries below torch keep, for each thread that computes, a team of threads and 10 MB of buffers. With two teams on
+    as many cores as one of them needs, their threads sleep and wake at every layer, which takes half as long again. So
+    everything that takes torch long happens in this thread: loading networks, too, and the songs of all Separators.
+    """
+    if getattr(_here, "device", None) == device:  # a function that was called so calls another
+        return function(*arguments, **options)
+    key = os.getpid(), device
+    if key not in _threads:
+        _threads.setdefault(key, ThreadPoolExecutor(1, "compute", _computes_on, (device,)))
+    return _threads[key].submit(function, *arguments, **options).result()
+
+
+def _computes_on(device: torch.device) -> None:
+    _here.device = device

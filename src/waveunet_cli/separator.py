@@ -1,19 +1,16 @@
 """Separating songs: the public Separator, for arrays, for streams of blocks, and for files."""
 
-import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from math import gcd, lcm
 from numbers import Real
 from pathlib import Path
-from typing import Any, TypeVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
-from waveunet_cli.devices import choose_placement
+from waveunet_cli.devices import choose_placement, compute_on
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.events import OnEvent
 from waveunet_cli.hub import load_model
@@ -34,8 +31,6 @@ from waveunet_cli.tables import check
 
 MAX_SEGMENT_SECONDS = 600
 EDGE_FRAMES = 8192  # more than resampling, masks and treble add to what a network reaches, at the model's rate
-
-T = TypeVar("T")
 
 
 class SeparatedFile(Separated):
@@ -111,10 +106,9 @@ class Separator:
             "device": device, "precision": precision, "segment_seconds": segment_seconds,
             "stems": stems, "two_stems": two_stems, "stereo": stereo, "mask_extension": mask_extension,
         }  # fmt: skip
-        self._process = 0  # whose thread computes: a process that is forked has none
         # Until its kernels are folded, which then take the network's place in memory. It has no other name here, for
         # what torch keeps of the stack that loads a network would hold it for ever.
-        self._loaded: Model | None = self.compute(_loaded, model)
+        self._loaded: Model | None = compute_on(self.placement.device, _loaded, model)
         self.model = self._loaded.known
         if mask_extension is not None and not isinstance(self.model.config, SpleeterConfig):
             raise ConfigError(
@@ -127,7 +121,6 @@ class Separator:
         self._stereo = stereo
         self._segment_seconds = segment_seconds
         self._on_event = on_event
-        self._folding = threading.Lock()
 
     @property
     def stems(self) -> tuple[str, ...]:
@@ -166,21 +159,19 @@ class Separator:
             require_mixture(block)
             if song is None:
                 channels = block.shape[1]
-                song = self.compute(self.song, sample_rate, channels)
+                song = self.song(sample_rate, channels)
             if block.shape[1] != channels:
                 raise ConfigError(
                     f"a block has {block.shape[1]} channels, those before {channels}; give all blocks of a song alike"
                 )
-            yield self.compute(song.push, block)
+            yield song.push(block)
         if song is not None:
-            yield self.compute(song.flush)
+            yield song.flush()
 
     def song(self, sample_rate: int, channels: int) -> SongStream:
         """A push/flush stream for one song of that rate (Hz) and that many channels."""
         layout = ChannelLayout(channels, self.model.config.channels, self._stereo)
-        with self._folding:
-            engine = self._engine
-        return open_stream(engine, self.model.config, self._selection, layout, sample_rate, self.placement.device)
+        return compute_on(self.placement.device, self._open_stream, layout, sample_rate)
 
     def separate_file(
         self,
@@ -235,18 +226,6 @@ class Separator:
         """How many channels the stems of a file have."""
         return ChannelLayout(file_channels, self.model.config.channels, self._stereo).out
 
-    def compute(self, function: Callable[..., T], *arguments: object) -> T:
-        """Call a function of a stream, or `song`, in the one thread that computes, after those before it.
-
-        Libraries below torch keep buffers for each thread that multiplies matrices, 10 MB of it, and a team of threads
-        for each that computes: with two teams, their threads sleep and wake at every layer, which takes half as long
-        again. So the model is loaded there, too.
-        """
-        if self._process != os.getpid():
-            self._process = os.getpid()
-            self._networks = ThreadPoolExecutor(1, "network")  # one at a time; songs side by side take turns
-        return self._networks.submit(function, *arguments).result()
-
     @property
     def loaded(self) -> Model:
         """The model with its network. Raises ConfigError after the first song, when the network is given up."""
@@ -255,6 +234,10 @@ class Separator:
                 f"{self.model.name}: this Separator has begun to separate and holds no network any more; make a new one"
             )
         return self._loaded
+
+    def _open_stream(self, layout: ChannelLayout, sample_rate: int) -> SongStream:
+        config, device = self.model.config, self.placement.device
+        return open_stream(self._engine, config, self._selection, layout, sample_rate, device)
 
     @cached_property
     def _engine(self) -> Engine:

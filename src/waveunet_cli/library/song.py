@@ -264,21 +264,21 @@ def _pump(
         return writing.submit(writer.write, written)
 
     with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "write") as writing:
-        stream = separator.compute(separator.song, info.sample_rate_hz, info.channels)
+        stream = separator.song(info.sample_rate_hz, info.channels)
         reader.skip(first)
         blocks = reader.blocks(READ_FRAMES)
         coming = reading.submit(next, blocks, None)
-        written = advance(separator.compute(stream.push, np.zeros((0, info.channels), np.float32)))
+        written = advance(stream.push(np.zeros((0, info.channels), np.float32)))
         while (part.stop is None or done < part.stop) and (block := coming.result()) is not None:
             coming = reading.submit(next, blocks, None)
             frames += len(block)
-            stems = separator.compute(stream.push, block)
+            stems = stream.push(block)
             written.result()
             written = advance(stems)
         marked = reading.submit(Located(info.path).sha256)
         written.result()
         if part.stop is None or done < part.stop:
-            advance(separator.compute(stream.flush)).result()
+            advance(stream.flush()).result()
             assert done == frames, f"{done} frames of stems from {frames} frames of mixture"
         with reading_explained(info.path):
             return marked.result(), done

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from waveunet_cli.devices import compute_on
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.networks.family import Config
 from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
@@ -70,7 +71,10 @@ def is_masked(config: Config) -> bool:
 
 
 class SongStream:
-    """Push blocks (frames, channels), flush; get blocks of stems, in all as many frames as were pushed."""
+    """Push blocks (frames, channels), flush; get blocks of stems, in all as many frames as were pushed.
+
+    They are computed in the thread of the device, whatever thread calls.
+    """
 
     def __init__(
         self,
@@ -100,11 +104,18 @@ class SongStream:
 
     def push(self, block: Audio) -> dict[str, Audio]:
         """(frames, channels) → {stem: (frames', channels)}; frames' may be 0. Raises ConfigError after flush."""
+        return compute_on(self._device, self._push, block)
+
+    def flush(self) -> dict[str, Audio]:
+        """The rest of the song: {stem: (frames', channels)}."""
+        return compute_on(self._device, self._flush)
+
+    def _push(self, block: Audio) -> dict[str, Audio]:
         if self._ended:
             raise ConfigError("this song has ended with flush; open another stream for the next song")
         size = self._block_frames
         if len(block) > size:
-            parts = [self.push(block[start : start + size]) for start in range(0, len(block), size)]
+            parts = [self._push(block[start : start + size]) for start in range(0, len(block), size)]
             return self._joined(parts)
         mixture = self._layout.at_the_door(torch.from_numpy(np.ascontiguousarray(block.T, dtype=np.float32)))
         self._mixture = torch.cat([self._mixture, mixture], -1)  # (ch, t)
@@ -114,9 +125,8 @@ class SongStream:
         y = self._network.push(self._down.push(x.to(self._device)))  # (B, S, C, t')
         return self._stems_of(y)
 
-    def flush(self) -> dict[str, Audio]:
-        """The rest of the song: {stem: (frames', channels)}."""
-        started = self.push(np.zeros((0, self._layout.file), np.float32))  # else a song of no blocks has no shape
+    def _flush(self) -> dict[str, Audio]:
+        started = self._push(np.zeros((0, self._layout.file), np.float32))  # else a song of no blocks has no shape
         before = self._network.push(self._down.flush())
         rest = self._stems_of(torch.cat([before, self._network.flush()], -1))
         last = self._emit(self._up.flush())
