@@ -38,7 +38,7 @@ from waveunet_cli.networks.wave_u_net.tiles import frames_of, points_for, spectr
 
 BLOCK_FRAMES = 65_536  # nearly as fast as any of 32 Ki … 256 Ki on the CPUs tried, in less memory
 WINDOW_FRAMES = 131_072  # at least, of a window; as many again are its context
-CHUNK_FRAMES = 8_192  # of a layer, computed and activated while they are in the cache; even
+CHUNK_FRAMES = 16_384  # of a layer, computed and activated while they are in the cache; even
 LAST_LEVELS = 3  # of the way up, which a chunk passes through at once
 CHUNK_TILES = 128  # likewise, of a layer that is computed in tiles
 SMALL = 20_480  # values of an input up to which torch would convolve on one core, slowly
