@@ -17,7 +17,7 @@ from waveunet_cli.errors import ConfigError
 from waveunet_cli.importers.convert import convert
 from waveunet_cli.networks import spleeter as module
 from waveunet_cli.networks.family import Model, build_network
-from waveunet_cli.networks.folded_u_net import TILED, FoldedSpleeter, FoldedUNet, Frames
+from waveunet_cli.networks.folded_u_net import FoldedSpleeter, FoldedUNet, Frames
 from waveunet_cli.networks.spleeter import SpleeterConfig, apply_share_, shares_of
 from waveunet_cli.streaming.engine import new_engine
 
@@ -47,7 +47,6 @@ CASES = {
     "elu, mono": replace(ELU, filters=(2, 7, 3)),
     "one level": replace(SMALL, filters=(6,)),
     "wide levels": replace(SMALL, filters=(5, 6, 7), activation="elu"),
-    "tiles of rows": replace(SMALL, filters=(TILED.start // 2, TILED.start // 2 + 1, 2)),
 }
 
 

@@ -9,8 +9,7 @@ A transposed convolution of stride 2, with 1 cut off before and 2 after, is per 
     y[2j + 1] = w[0]·x[j + 1] + w[2]·x[j] + w[4]·x[j − 1],
 
 so four convolutions of 2 or 3 × 2 or 3 taps give even and odd rows and columns; at the top, with one output, one of
-3 × 3 taps gives all four; for some, tiles of rows (row_tiles.py) take fewer products. The deepest, and the convolution
-before it, are one matrix product each.
+3 × 3 taps gives all four. The deepest, and the convolution before it, are one matrix product each.
 
 At the top, where a skip is largest, its half of the convolution is computed on the way down and kept instead.
 
@@ -27,14 +26,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waveunet_cli.networks.row_tiles import ROWS, Place, TiledKernel, tile_kernel, upsampled_in_tiles
 from waveunet_cli.networks.spleeter import SLOPE, Norm, Spleeter, SpleeterUNet
+
+Place = tuple[slice, slice, slice]
 
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))  # even and odd rows, even and odd columns
 REACH = 3  # spectra that the last convolution reads before and after its own
-TILED = range(128, 256)  # inputs with which tiles of rows take less time than convolutions, and not much memory
 STRIP = 32  # rows at once, where all of them would take much memory
-AT_ONCE = 4  # outputs whose tiles are made at once: what this takes in between stays small
 LEAST_FACTOR = 1e-20  # stands for a norm's factor of 0, by which nothing can be divided
 
 
@@ -149,13 +147,12 @@ class FoldedUNet:
             skips.append(skip)
         phases = _transposed(_multiplied(x, self._down[-1])[:, : heights.pop()], self._back)
         for kernels, border in self._up:
-            height = heights.pop()
-            skip = skips.pop()[:, :height]
-            x = self._frames.next(_size(skip), 1, 1, border, -height % ROWS)
-            as_it_was, upsampled = x[:, 1 : 1 + height, 1:-1].chunk(2, -1)
+            skip = skips.pop()[:, : heights.pop()]
+            x = self._frames.next(_size(skip), 1, 1, border)
+            as_it_was, upsampled = x[:, 1:-1, 1:-1].chunk(2, -1)
             as_it_was[:] = skip
             self._activate_up(phases, upsampled)
-            phases = _upsampled(x, height, kernels)
+            phases = _upsampled(x, kernels)
         if skips:
             skip = skips.pop()[:, : heights.pop()]  # (B, T / 2, bins / 2, 4), as _first gives it
             x = self._frames.next(_size(skip), 1, 1, self._top_border)
@@ -231,23 +228,19 @@ def _kernel(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Kernel:
     return Kernel(weight.to(dtype).contiguous(memory_format=torch.channels_last), bias.to(dtype))
 
 
-def _upsampling(conv: nn.ConvTranspose2d, norm: Norm, dtype: torch.dtype) -> tuple[list[Kernel] | TiledKernel, Tensor]:
+def _upsampling(conv: nn.ConvTranspose2d, norm: Norm, dtype: torch.dtype) -> tuple[list[Kernel], Tensor]:
     """What computes a transposed convolution, and what is to lie around its input, (in).
 
     The latter half of the input has a norm that it takes over.
     """
     weight, bias = _parameters(conv)
     scale, shift = _read_norm(norm)
-    border = (-shift / scale).to(dtype)
-    if conv.in_channels in TILED and dtype == torch.float32 and weight.device.type == "cpu":
-        parts = zip(torch.split(weight, AT_ONCE, 1), torch.split(bias, AT_ONCE), strict=True)
-        return tile_kernel(conv, (_taps(*part, scale, shift) for part in parts)), border
     kernels = []
     for row, column in PHASES:
         taps = weight[:, :, 1 - row :: 2, 1 - column :: 2].flip(2, 3).transpose(0, 1)  # (out, in, 2 or 3, 2 or 3)
         shifted = bias + (taps.sum((-1, -2)) * shift).sum(-1)
         kernels.append(_kernel(taps * scale[:, None, None], shifted, dtype))
-    return kernels, border
+    return kernels, (-shift / scale).to(dtype)
 
 
 def _read_norm(norm: Norm) -> tuple[Tensor, Tensor]:
@@ -297,13 +290,10 @@ def _multiplied(x: Tensor, kernel: Kernel) -> Tensor:
     return F.linear(read.flatten(3), weight, kernel.bias)
 
 
-def _upsampled(x: Tensor, height: int, kernels: list[Kernel] | TiledKernel) -> Iterator[tuple[Place, Tensor]]:
-    """The transposed convolution of (B, H + 2 or more, W + 2, in) as parts of (B, 2H, 2W, out), and their places."""
-    if isinstance(kernels, TiledKernel):
-        yield from upsampled_in_tiles(x, height, kernels)
-    else:
-        for phase, kernel in zip(PHASES, kernels, strict=True):
-            yield _place(phase), _convolved(x, kernel)[:, :, : x.shape[2] - 2]
+def _upsampled(x: Tensor, kernels: list[Kernel]) -> Iterator[tuple[Place, Tensor]]:
+    """The transposed convolution of (B, H + 2, W + 2, in) as parts of (B, 2H, 2W, out), and their places."""
+    for phase, kernel in zip(PHASES, kernels, strict=True):
+        yield _place(phase), _convolved(x, kernel)[:, :, : x.shape[2] - 2]
 
 
 def _place(phase: tuple[int, int]) -> Place:
