@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -271,6 +273,35 @@ def ends(function) -> bool:
     thread.start()
     thread.join(60)
     return not thread.is_alive()
+
+
+def test_the_number_of_threads_is_the_callers():
+    usual = torch.get_num_threads()
+    assert compute_on(CPU, torch.get_num_threads) == usual
+    try:
+        torch.set_num_threads(usual + 1)
+        assert compute_on(CPU, torch.get_num_threads) == usual + 1
+    finally:
+        torch.set_num_threads(usual)
+
+
+AT_THE_END = """
+import atexit, threading, torch
+from waveunet_cli.devices import compute_on
+
+def compute():
+    threading.main_thread().join()
+    print(compute_on(torch.device("cpu"), int, "7"))
+
+compute_on(torch.device("cpu"), int)
+atexit.register(lambda: print(compute_on(torch.device("cpu"), int, "8")))
+threading.Thread(target=compute).start()
+"""
+
+
+def test_computing_while_the_program_ends():
+    run = subprocess.run([sys.executable, "-c", AT_THE_END], capture_output=True, text=True, timeout=120, check=False)
+    assert (run.stdout, run.stderr) == ("7\n8\n", "")
 
 
 def test_what_computes_may_compute_more():

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from small_models import FOUR, TINY, VALID, Windowed, identity, model_of
-from waveunet_cli.devices import Placement
+from waveunet_cli.devices import Placement, compute_on
 from waveunet_cli.errors import AudioReadError, AudioWriteError, ConfigError, DeviceError, WaveUNetError
+from waveunet_cli.networks import family
 from waveunet_cli.networks.family import Model
 from waveunet_cli.separator import Separator
 from waveunet_cli.streaming import engine
@@ -200,13 +201,43 @@ def test_all_separators_compute_in_one_thread(monkeypatch):
         return spy
 
     monkeypatch.setattr("waveunet_cli.separator.new_engine", seen(engine.new_engine))
+    monkeypatch.setattr("waveunet_cli.networks.family.build_network", seen(family.build_network))
     for _ in range(2):
-        song = Separator(seen(lambda: model_of(DIFFERENCE)), "cpu").song(8000, 2)
+        song = Separator(DIFFERENCE, "cpu").song(8000, 2)
         song._network.push = seen(song._network.push)
         song.push(noise(10))
     assert len(threads) == 6
     assert len(set(threads)) == 1
     assert threading.current_thread() not in threads
+
+
+def test_a_function_that_loads_runs_where_it_can_be_interrupted():
+    """It may download: in the thread that computes, that would go on after Ctrl-C, and all others would wait."""
+    threads = []
+
+    def loads():
+        threads.append(threading.current_thread())
+        return model_of(DIFFERENCE)
+
+    Separator(loads, "cpu")
+    assert threads == [threading.current_thread()]
+
+
+def test_what_else_computes_has_its_turn_within_a_long_block(monkeypatch):
+    """And after Ctrl-C no more than a part of the block is computed."""
+    calls = []
+
+    def interrupted(device, function, *arguments):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(len(arguments[0]))
+        return compute_on(device, function, *arguments)
+
+    song = separator().song(8000, 2)
+    monkeypatch.setattr("waveunet_cli.streaming.song.compute_on", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        song.push(noise(3 * BLOCK_FRAMES))
+    assert calls == [BLOCK_FRAMES, BLOCK_FRAMES]
 
 
 # --- channels

@@ -14,6 +14,7 @@ from torch import nn
 
 from waveunet_cli.errors import DeviceError
 
+CPU = torch.device("cpu")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Network = TypeVar("Network", bound=nn.Module)
 P = ParamSpec("P")
@@ -98,13 +99,27 @@ def compute_on(device: torch.device, function: Callable[P, T], *arguments: P.arg
     Libraries below torch keep, for each thread that computes, a team of threads and 10 MB of buffers. With two teams on
     as many cores as one of them needs, their threads sleep and wake at every layer, which takes half as long again. So
     everything that takes torch long happens in this thread: loading networks, too, and the songs of all Separators.
+    What takes long for another reason, such as a download, does not belong here: it would keep them waiting, and nobody
+    could interrupt it. The function has as many of torch's threads as whoever calls it. Where there can be no thread,
+    such as when the program ends, it is called at once.
     """
     if getattr(_here, "device", None) == device:  # a function that was called so calls another
         return function(*arguments, **options)
     key = os.getpid(), device
-    if key not in _threads:
-        _threads.setdefault(key, ThreadPoolExecutor(1, "compute", _computes_on, (device,)))
-    return _threads[key].submit(function, *arguments, **options).result()
+    thread = _threads.get(key) or _threads.setdefault(key, ThreadPoolExecutor(1, "compute", _computes_on, (device,)))
+    threads = torch.get_num_threads()
+
+    def called() -> T:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        return function(*arguments, **options)
+
+    try:
+        future = thread.submit(called)
+    except RuntimeError:
+        _threads.pop(key, None)
+        return function(*arguments, **options)
+    return future.result()
 
 
 def _computes_on(device: torch.device) -> None:

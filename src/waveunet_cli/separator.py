@@ -108,7 +108,7 @@ class Separator:
         }  # fmt: skip
         # Until its kernels are folded, which then take the network's place in memory. It has no other name here, for
         # what torch keeps of the stack that loads a network would hold it for ever.
-        self._loaded: Model | None = compute_on(self.placement.device, _loaded, model)
+        self._loaded: Model | None = _loaded(model)
         self.model = self._loaded.known
         if mask_extension is not None and not isinstance(self.model.config, SpleeterConfig):
             raise ConfigError(

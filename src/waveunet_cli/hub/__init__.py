@@ -41,15 +41,17 @@ def load_model(
 
     Raises ModelNotFoundError, DownloadError, CheckpointError, ConfigError.
     """
+    from waveunet_cli.devices import CPU, compute_on
     from waveunet_cli.networks.checkpoint import load_checkpoint
     from waveunet_cli.networks.family import Model, build_network
 
     if not isinstance(model, str | Path):
-        return Model("random", model, build_network(model))
+        return Model("random", model, compute_on(CPU, build_network, model))
     if isinstance(model, Path) or _looks_like_path(model):
-        return load_checkpoint(Path(model))
+        return compute_on(CPU, load_checkpoint, Path(model))
     with Downloader(offline=offline, on_event=on_event, progress=progress) as downloader:
-        return load_checkpoint(Catalogue(Cache(), downloader, registry).weights(model), model.lower())
+        weights = Catalogue(Cache(), downloader, registry).weights(model)
+    return compute_on(CPU, load_checkpoint, weights, model.lower())
 
 
 def _looks_like_path(text: str) -> bool:

@@ -73,7 +73,8 @@ def is_masked(config: Config) -> bool:
 class SongStream:
     """Push blocks (frames, channels), flush; get blocks of stems, in all as many frames as were pushed.
 
-    They are computed in the thread of the device, whatever thread calls.
+    They are computed in the thread of the device, whatever thread calls: `block_frames` at once, so that other songs
+    have their turn within a long block, and Ctrl-C ends it.
     """
 
     def __init__(
@@ -104,7 +105,9 @@ class SongStream:
 
     def push(self, block: Audio) -> dict[str, Audio]:
         """(frames, channels) → {stem: (frames', channels)}; frames' may be 0. Raises ConfigError after flush."""
-        return compute_on(self._device, self._push, block)
+        size = self._block_frames
+        parts = [block[start : start + size] for start in range(0, max(1, len(block)), size)]
+        return self._joined([compute_on(self._device, self._push, part) for part in parts])
 
     def flush(self) -> dict[str, Audio]:
         """The rest of the song: {stem: (frames', channels)}."""
@@ -113,10 +116,6 @@ class SongStream:
     def _push(self, block: Audio) -> dict[str, Audio]:
         if self._ended:
             raise ConfigError("this song has ended with flush; open another stream for the next song")
-        size = self._block_frames
-        if len(block) > size:
-            parts = [self._push(block[start : start + size]) for start in range(0, len(block), size)]
-            return self._joined(parts)
         mixture = self._layout.at_the_door(torch.from_numpy(np.ascontiguousarray(block.T, dtype=np.float32)))
         self._mixture = torch.cat([self._mixture, mixture], -1)  # (ch, t)
         x = self._layout.to_model(mixture)  # (B, C, t)
