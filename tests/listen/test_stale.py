@@ -55,6 +55,19 @@ def test_a_song_separated_otherwise_has_the_page_of_the_last(run, here, waveunet
     assert [sorted(found.stems) for found in find_stems(folder, here)] == [["no_vocals", "vocals"]]
 
 
+def test_stems_that_two_separations_wrote_alike_have_one_page(run, here, waveunet):
+    """With and without a mix, the stems are the same bytes: neither set has become invalid."""
+    song = write(here / "song.wav")
+    folder = run(song).stems[-1].parent
+    run(song, "--mix", "vocals=0")
+    run(song, "--format", "flac")
+    for _ in range(2):
+        ran = waveunet("listen", folder)
+        names = [path.name for path in ran.stems if path.name != "index.html"]
+        assert (len(names), ran.err) == (2, "")
+        assert sorted([*names, "index.html"]) == pages(folder)
+
+
 def test_a_folder_that_holds_more_songs_than_before(run, here, waveunet):
     run(write(here / "one.wav", 1), *FLAT)
     assert waveunet("listen", "flat").stems == [Path("flat/listen.html")]

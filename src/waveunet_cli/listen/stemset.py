@@ -209,27 +209,25 @@ def _manifests(folder: Path) -> Iterator[tuple[Manifest, StemSet]]:
 
 
 def _manifests_in(folder: Path) -> list[tuple[Manifest, StemSet]]:
-    """The finished songs whose manifests are in a folder, by their titles."""
-    manifests: list[tuple[Path, Manifest]] = []
-    for path in sorted(folder.glob(MANIFESTS)):
+    """The finished songs whose manifests are in a folder, by their titles; of those of the same stems the newest: the
+    others wrote the same bytes, such as without a mix."""
+    seen: list[tuple[int, Path, Manifest]] = []
+    for path in folder.glob(MANIFESTS):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            manifests.append((path, parse_manifest(path.read_text(encoding="utf-8"))))
-    owners = Counter(stem for _, manifest in manifests for stem in manifest.paths.values())
-    manifests = [each for each in manifests if not _is_overwritten(each[1], owners, folder)]
+            seen.append((path.stat().st_mtime_ns, path, parse_manifest(path.read_text(encoding="utf-8"))))
+    owners = Counter(stem for *_, manifest in seen for stem in manifest.paths.values())
+    valid = [each for each in sorted(seen, key=lambda each: each[:2]) if not _is_overwritten(each[2], owners, folder)]
+    manifests = [*{frozenset(_heard(manifest).values()): (path, manifest) for _, path, manifest in valid}.values()]
     titles = Counter(Path(manifest.input).stem for _, manifest in manifests)
     found = []
-    for path, manifest in sorted(manifests, key=lambda each: Path(each[1].input).stem):
+    for path, manifest in sorted(manifests, key=lambda each: (Path(each[1].input).stem, each[0])):
         mixture = Path(manifest.input)
         key = path.stem.rpartition("-")[2]
         named = titles[mixture.stem] == 1 and len(os.fsencode(mixture.stem)) <= MAX_LABEL_BYTES
         start, end = (manifest.settings.get(name) for name in ("start_seconds", "end_seconds"))
         start_seconds = start if isinstance(start, float) else 0.0
         end_seconds = end if isinstance(end, float) and _ends_there(manifest, start_seconds, end) else None
-        files = {
-            stem: folder / relative
-            for stem, relative in manifest.paths.items()
-            if stem != MIX or "mix" not in manifest.settings
-        }
+        files = {stem: folder / relative for stem, relative in _heard(manifest).items()}
         tracks = _tracks_of(files[ALL_STEMS]) if [*files] == [ALL_STEMS] else {}
         files = dict.fromkeys(tracks, files[ALL_STEMS]) if tracks else files
         track = manifest.settings.get("audio_track")
@@ -248,6 +246,11 @@ def _manifests_in(folder: Path) -> list[tuple[Manifest, StemSet]]:
         )
         found.append((manifest, stems))
     return found
+
+
+def _heard(manifest: Manifest) -> dict[str, str]:
+    """The paths of the stems that a page plays: of all but the mix."""
+    return {stem: path for stem, path in manifest.paths.items() if stem != MIX or "mix" not in manifest.settings}
 
 
 def _is_overwritten(manifest: Manifest, owners: Mapping[str, int], folder: Path) -> bool:
