@@ -289,19 +289,29 @@ AT_THE_END = """
 import atexit, threading, torch
 from waveunet_cli.devices import compute_on
 
-def compute():
+def refused():
     threading.main_thread().join()
+    try:
+        compute_on(torch.device("cpu"), int)
+    except RuntimeError:
+        print("6")
+
+def compute():
+    daemon.join()
     print(compute_on(torch.device("cpu"), int, "7"))
 
 compute_on(torch.device("cpu"), int)
 atexit.register(lambda: print(compute_on(torch.device("cpu"), int, "8")))
+daemon = threading.Thread(target=refused, daemon=True)
+daemon.start()
 threading.Thread(target=compute).start()
 """
 
 
 def test_computing_while_the_program_ends():
+    """A daemon's thread does not compute: it is ended with the program, and within torch that would abort it."""
     run = subprocess.run([sys.executable, "-c", AT_THE_END], capture_output=True, text=True, timeout=120, check=False)
-    assert (run.stdout, run.stderr) == ("7\n8\n", "")
+    assert (run.stdout, run.stderr) == ("6\n7\n8\n", "")
 
 
 def test_what_computes_may_compute_more():

@@ -118,6 +118,8 @@ def compute_on(device: torch.device, function: Callable[P, T], *arguments: P.arg
         future = thread.submit(called)
     except RuntimeError:
         _threads.pop(key, None)
+        if threading.current_thread().daemon:  # ends with the program, which within torch would abort it
+            raise
         return function(*arguments, **options)
     return future.result()
 
