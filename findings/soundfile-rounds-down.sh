@@ -39,8 +39,8 @@ for bits in (16, 24):
         noise = float(np.sqrt((errors**2).mean()))
         loss = float((sum(steps) - stems.astype(float).sum(0) * 2 ** (bits - 1)).mean())
         minus = float((written(silence, kind, bits) == -1).mean())
-        print(f"{kind}, {bits} bits: mean error {errors.mean():+.2f} steps, RMS {noise:.2f}; sum of four {loss:+.2f};", end=" ")
-        print(f"of the silence {minus:.0%} became -1")
+        print(f"{kind}, {bits} bits: mean error {errors.mean():+.2f} steps, RMS {noise:.2f};", end=" ")
+        print(f"sum of four stems {loss:+.2f}; of the silence {minus:.0%} became -1")
         if kind == "FLAC":
             is_as_before &= abs(errors.mean()) < 0.02 and abs(noise - 0.29) < 0.02 and minus == 0
         else:
