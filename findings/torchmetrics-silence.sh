@@ -3,8 +3,9 @@
 # zeros, which has no SI-SDR at all, scores 0.0 dB. The mixture of four stems that are equally loud scores -5 dB as an
 # estimate of one of them: a network that has died and gives out zeros "improves" it by 5 dB, beats every network that is
 # still below 0 dB, and is kept as the best checkpoint. A good estimate of 20 dB scores 2 dB once it is made 100 dB quieter,
-# though the score is called scale-invariant. One would expect nan for zeros, and 20 dB at any level, as the formula of the
-# documentation gives them. Better: leave out, or count apart, what is silent, and compute in float64.
+# though the score is called scale-invariant. One would expect nan for zeros, and 20 dB at any level, as the definition
+# gives them (Le Roux, Wisdom, Erdogan and Hershey, 2019). The documentation does not tell. Better: leave out, or count
+# apart, what is silent, and compute in float64.
 # Exits with 0 if that is still so, with 1 if it has changed. Needs python3 and pip.
 set -euo pipefail
 folder=$(mktemp -d)
