@@ -16,7 +16,7 @@ import soundfile
 
 import waveunet_cli
 from small_models import TINY, model_of
-from waveunet_cli.cli import group, loading_torch
+from waveunet_cli.cli import SPINS, group, loading_torch, main
 from waveunet_cli.networks.checkpoint import save_checkpoint
 
 PACKAGE = Path(waveunet_cli.__file__).parent
@@ -180,7 +180,9 @@ def test_help_loads_nothing_heavy(arguments, tmp_path):
     assert not [name for name in json.loads(modules) if name.startswith("waveunet_cli.listen")]
 
 
-def test_a_song_loads_only_what_it_needs(tmp_path):
+def test_a_song_loads_only_what_it_needs_and_waits_briefly_for_threads(tmp_path, monkeypatch):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
     save_checkpoint(tmp_path / "tiny.safetensors", TINY, model_of(TINY).network.state_dict())
     soundfile.write(tmp_path / "song.wav", np.zeros((100, 1)), 8000)
     code = (
@@ -191,8 +193,9 @@ def test_a_song_loads_only_what_it_needs(tmp_path):
         "main(sys.argv[1:])\n"
     )
     command = [sys.executable, "-c", code, "separate", "song.wav", "-n", "./tiny.safetensors", "-q", "-d", "cpu"]
-    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "OMP_DISPLAY_ENV": "VERBOSE"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
+    assert f"GOMP_SPINCOUNT = '{SPINS}'" in done.stderr or "GOMP_" not in done.stderr  # torch's OpenMP may be another
     collects, frozen, modules = json.loads(done.stdout.splitlines()[-1])
     assert collects
     assert frozen > 100_000  # torch's, in which the last search for garbage would take its time
@@ -200,6 +203,17 @@ def test_a_song_loads_only_what_it_needs(tmp_path):
     families = {f"waveunet_cli.networks.{name}" for name in ("keras_port", "mss", "pytorch_port", "spectrogram_u_net")}
     assert "waveunet_cli.networks.wave_u_net.network" in modules
     assert not families & {*modules}
+
+
+@pytest.mark.parametrize("name", ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"])
+def test_who_says_how_long_threads_wait_is_heard(name, monkeypatch):
+    for other in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, "5")
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert os.environ[name] == "5"
+    assert {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys() == {name}
 
 
 def test_torch_that_is_there_already_is_not_frozen():

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import gc
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,9 @@ COMMANDS = {
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 M_ARENA_MAX = -8  # of glibc's mallopt
+# How often a thread of torch's team (GNU OpenMP) looks out for the others before it sleeps, instead of 300 000 times.
+# Who looks out keeps a processor busy. If another program needs that, the thread that all wait for may not get it.
+SPINS = "10000"
 
 
 @contextmanager
@@ -78,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     May be called in any thread, with any standard output and standard error, or none.
     """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch loads
     with standard_streams() as printed:
         code = _exit_code(arguments)
         if printed.error is not None and printed.error.errno != errno.EPIPE:  # who closed a pipe has read enough
