@@ -161,6 +161,23 @@ def test_a_model_that_is_only_in_an_archive(server, catalogue):
     assert hub.cache.first_use("lab-m5").keys() == {INDEX, DATA, "all.zip"}
 
 
+@pytest.mark.parametrize("damage", ["other files", "a link", "no archive"])
+def test_what_is_wrong_with_an_archive_names_it_as_its_card_does(server, catalogue, damage):
+    publish(server, hashes=False, urls=False, archive=True)
+    packed = io.BytesIO(b"<html>")
+    if damage == "other files":
+        with zipfile.ZipFile(packed, "w") as members:
+            members.writestr("README", "other things")
+    elif damage == "a link":
+        with tarfile.open(fileobj=packed, mode="w:gz") as links:
+            link = tarfile.TarInfo(INDEX)
+            link.type = tarfile.SYMTYPE
+            links.addfile(link)
+    server.files["/all.zip"] = packed.getvalue()
+    (error,) = catalogue().download(["lab-m5"])
+    assert str(error).startswith("lab-m5: all.zip: ")
+
+
 def test_an_archive_of_known_hash_vouches_for_what_is_in_it(server, catalogue, told):
     publish(server, hashes=False, urls=False)
     packed = io.BytesIO()

@@ -27,6 +27,8 @@ def test_a_dry_run(run, here):
     (plan,) = of("plan", told)
     assert (plan["to_do"], plan["seconds"], plan["needed_bytes"]) == (1, 2.0, 16_000 * 2 * 2 * 2)
     assert plan["estimated_seconds"] > 0
+    run("m/a.wav")
+    assert run("m/a.wav", "--dry-run").out.splitlines()[-1] == "0 of 1 songs to separate"
 
 
 class Clocked:

@@ -198,6 +198,8 @@ class HumanVoice:
 
 
 def _described(plan: Plan) -> str:
+    if not plan.to_do:
+        return f"0 of {plan.songs} songs to separate"
     unknown = f" and {plan.unknown} songs of unknown length" if plan.unknown else ""
     return (
         f"{plan.to_do} of {plan.songs} songs to separate: {_duration(plan.seconds)}{unknown}, "

@@ -39,17 +39,17 @@ class Member(NamedTuple):
     open: Callable[[], IO[bytes] | None]
 
 
-def extract(archive: Path, files: Sequence[File], folder: Path) -> dict[str, str]:
-    """Write each file of `files` into `folder`; returns name → sha256.
+def extract(archive: Path, files: Sequence[File], folder: Path, name: str | None = None) -> dict[str, str]:
+    """Write each file of `files` into `folder`; returns name → sha256. Errors call the archive by its `name`.
 
     Raises DownloadError if the archive is damaged, lacks a file, holds it twice or as anything but a plain file, or
     if a file is larger than it may be or has other bytes than it must; OSError if the folder cannot be written.
     """
-    where = archive.name
+    where = name or archive.name
     with ExitStack() as opened:
         with _of_archive(where):
             most_bytes = sum(file.most_bytes for file in files) + MOST_UNWANTED_BYTES
-            form = _tar(archive, most_bytes) if _is_gzip(archive) else _zip(archive)
+            form = _tar(archive, most_bytes, where) if _is_gzip(archive) else _zip(archive)
             members = opened.enter_context(form)
         for member in members:
             path = PurePosixPath(member.name)
@@ -78,7 +78,7 @@ def _is_plain(info: ZipInfo) -> bool:
 
 
 @contextmanager
-def _tar(archive: Path, most_bytes: int) -> Iterator[list[Member]]:
+def _tar(archive: Path, most_bytes: int, where: str) -> Iterator[list[Member]]:
     """Reads the whole archive once, at most `most_bytes`, so that its checksum is known to be right."""
     with gzip.open(archive) as data, tarfile.open(fileobj=data, mode="r:", tarinfo=_TarInfo) as tar:
         members = []
@@ -86,7 +86,7 @@ def _tar(archive: Path, most_bytes: int) -> Iterator[list[Member]]:
             if not 0 <= info.size <= most_bytes - info.offset_data:  # to go on would be to inflate all of it
                 raise ValueError(f"{shown(info.name)} lies beyond {most_bytes} bytes")
             if not (info.isreg() or info.isdir()) or info.issparse():
-                raise DownloadError(f"{archive.name}: {shown(info.name)} is a link or a device; refused")
+                raise DownloadError(f"{where}: {shown(info.name)} is a link or a device; refused")
             members.append(Member(info.name, info.size, info.isreg(), partial(tar.extractfile, info)))
         while data.read(CHUNK_BYTES):
             if data.tell() > most_bytes:

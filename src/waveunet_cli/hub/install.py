@@ -118,7 +118,7 @@ class Installer:
         with self._cache.lock(path.stem):
             hashes[archive.name] = self._downloader.fetch(archive, archive.urls, path)
             self._archives.add(path)
-            return hashes | extract(path, missing, folder)
+            return hashes | extract(path, missing, folder, archive.name)
 
     def _trust(self, card: Card, hashes: dict[str, str]) -> None:
         """Record, now that the files proved to be the model, the hashes that nobody published."""
@@ -192,9 +192,11 @@ def _converted(paths: Sequence[Path], weights: Path, card: Card) -> tuple["Confi
         _require_same(config, card)
         shutil.copyfile(paths[0], weights)
         return config, ()
+    from waveunet_cli.devices import CPU, compute_on
     from waveunet_cli.importers.convert import convert
 
-    converted = convert(next((path for path in paths if path.suffix == ".index"), paths[0]), card.options)
+    whole = next((path for path in paths if path.suffix == ".index"), paths[0])
+    converted = compute_on(CPU, convert, whole, card.options)
     _require_same(converted.config, card)
     save_checkpoint(weights, converted.config, converted.weights)
     return converted.config, converted.notes
