@@ -4,8 +4,8 @@
 # done with their part of a layer, look out for the others 300 000 times before they sleep. Meanwhile they keep a
 # processor busy; so the thread that they all wait for, put aside for the other program, waits for its turn behind those
 # who wait for it, at every layer. Whoever measures speed on a machine at rest never sees it, and users of desktop
-# machines do. GOMP_SPINCOUNT=10000 in the environment, before torch is loaded, mends most of it, and costs some percent
-# at rest. Torch's documentation of CPU threads names OMP_NUM_THREADS and not this. Processor seconds are what is
+# machines do. GOMP_SPINCOUNT=10000 in the environment, before torch is loaded, mends most of it, and costs some
+# speed at rest. Torch's documentation of CPU threads names OMP_NUM_THREADS and not this. Processor seconds are what is
 # compared here: the work is the same, so all that there are more of were spent waiting.
 # Exits with 0 if that is still so, with 1 if it has changed. Needs Linux, two processors, python3 and pip.
 set -euo pipefail

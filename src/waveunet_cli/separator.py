@@ -70,8 +70,8 @@ class Separator:
                      below (the default), or zeros, nothing, as the published program does by default
     on_event         called with a Note when memory runs short, and the network goes on with less
 
-    On a CPU that other programs use, too, set GOMP_SPINCOUNT=10000 in the environment before torch is loaded, as the
-    command does: torch's threads then wait for each other asleep, not at work, which is several times faster.
+    On a CPU that other programs use, too, set GOMP_SPINCOUNT=30000 in the environment before torch is loaded, as the
+    command does: torch's threads then sleep sooner while they wait for each other, which takes half the time there.
 
     Start processes that separate, too, with multiprocessing.get_context("spawn"): one that is forked after torch has
     computed something waits for ever when it computes.

@@ -31,7 +31,7 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 M_ARENA_MAX = -8  # of glibc's mallopt
 # How often a thread of torch's team (GNU OpenMP) looks out for the others before it sleeps, instead of 300 000 times.
 # Who looks out keeps a processor busy. If another program needs that, the thread that all wait for may not get it.
-SPINS = "10000"
+SPINS = "30000"
 
 
 @contextmanager
