@@ -24,6 +24,7 @@ from waveunet_cli.library.manifest import SongOutputs
 from waveunet_cli.library.song import Song
 from waveunet_cli.library.storage import HERE, BusyError, Located, located
 from waveunet_cli.separator import Separator
+from waveunet_cli.streaming.song import SongStream
 
 KEY, TAG = "0123456789ab", "ba9876543210"
 
@@ -38,7 +39,7 @@ def separator():
 
 @pytest.mark.parametrize(
     ("where", "name"),
-    [(AudioReader, "blocks"), (Separator, "compute"), (StemWriter, "write"), (StemWriter, "commit"),
+    [(AudioReader, "blocks"), (SongStream, "push"), (StemWriter, "write"), (StemWriter, "commit"),
      (SongOutputs, "why_again"), (SongOutputs, "finish"), (Located, "glance")],
     ids=lambda value: getattr(value, "__name__", value),
 )  # fmt: skip
