@@ -13,14 +13,13 @@ from torch import nn
 
 from small_models import TINY, VALID, model_of, network_of
 from waveunet_cli import devices
-from waveunet_cli.devices import Placement, choose_placement, compute_on
+from waveunet_cli.devices import CPU, Placement, choose_placement, compute_on
 from waveunet_cli.errors import DeviceError
 from waveunet_cli.networks.geometry import Window
 from waveunet_cli.streaming import engine
 from waveunet_cli.streaming.frugal import FrugalNetwork
 from waveunet_cli.streaming.windows import WindowedStream
 
-CPU = torch.device("cpu")
 ON_CPU = Placement(CPU, torch.float32, may_leave=False)
 
 
@@ -286,22 +285,22 @@ def test_the_number_of_threads_is_the_callers():
 
 
 AT_THE_END = """
-import atexit, threading, torch
-from waveunet_cli.devices import compute_on
+import atexit, threading
+from waveunet_cli.devices import CPU, compute_on
 
 def refused():
     threading.main_thread().join()
     try:
-        compute_on(torch.device("cpu"), int)
+        compute_on(CPU, int)
     except RuntimeError:
         print("6")
 
 def compute():
     daemon.join()
-    print(compute_on(torch.device("cpu"), int, "7"))
+    print(compute_on(CPU, int, "7"))
 
-compute_on(torch.device("cpu"), int)
-atexit.register(lambda: print(compute_on(torch.device("cpu"), int, "8")))
+compute_on(CPU, int)
+atexit.register(lambda: print(compute_on(CPU, int, "8")))
 daemon = threading.Thread(target=refused, daemon=True)
 daemon.start()
 threading.Thread(target=compute).start()

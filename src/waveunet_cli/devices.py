@@ -101,7 +101,7 @@ def compute_on(device: torch.device, function: Callable[P, T], *arguments: P.arg
     everything that takes torch long happens in this thread: loading networks, too, and the songs of all Separators.
     What takes long for another reason, such as a download, does not belong here: it would keep them waiting, and nobody
     could interrupt it. The function has as many of torch's threads as whoever calls it. Where there can be no thread,
-    such as when the program ends, it is called at once.
+    such as when the program ends, it is called at once; but a daemon's thread gets RuntimeError then.
     """
     if getattr(_here, "device", None) == device:  # a function that was called so calls another
         return function(*arguments, **options)

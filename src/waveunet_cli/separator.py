@@ -174,7 +174,10 @@ class Separator:
     def song(self, sample_rate: int, channels: int) -> SongStream:
         """A push/flush stream for one song of that rate (Hz) and that many channels."""
         layout = ChannelLayout(channels, self.model.config.channels, self._stereo)
-        return compute_on(self.placement.device, self._open_stream, layout, sample_rate)
+        config, device = self.model.config, self.placement.device
+        return compute_on(
+            device, lambda: open_stream(self._engine, config, self._selection, layout, sample_rate, device)
+        )
 
     def separate_file(
         self,
@@ -237,10 +240,6 @@ class Separator:
                 f"{self.model.name}: this Separator has begun to separate and holds no network any more; make a new one"
             )
         return self._loaded
-
-    def _open_stream(self, layout: ChannelLayout, sample_rate: int) -> SongStream:
-        config, device = self.model.config, self.placement.device
-        return open_stream(self._engine, config, self._selection, layout, sample_rate, device)
 
     @cached_property
     def _engine(self) -> Engine:

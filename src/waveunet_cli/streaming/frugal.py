@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from waveunet_cli.devices import Placement, placed
+from waveunet_cli.devices import CPU, Placement, placed
 from waveunet_cli.events import Event, Note
 from waveunet_cli.networks.geometry import Window, shorter
 
@@ -89,5 +89,5 @@ class FrugalNetwork:
         else:
             self._may_leave = False
             self._on_event(Note(f"{self._device}: out of memory even for one window, going on with the CPU"))
-            self._device, self._dtype, self._limit_frames = torch.device("cpu"), torch.float32, None
+            self._device, self._dtype, self._limit_frames = CPU, torch.float32, None
             self._network = placed(self._original, self._device)

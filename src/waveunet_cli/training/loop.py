@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from waveunet_cli.devices import CPU
 from waveunet_cli.errors import CheckpointError, ConfigError, WaveUNetError
 from waveunet_cli.events import Note
 from waveunet_cli.files import require_folder
@@ -80,7 +81,7 @@ def require_place(out: Path, resume: bool) -> None:
 def require_trainable(recipe: Recipe, config: Config, processes: int) -> None:
     """Raise what `train` would raise for the batch, the loss and the checkpoints of a recipe, before songs are read."""
     _micro(recipe, Progress(), processes)
-    network = _initial(recipe, config, torch.device("cpu")).network
+    network = _initial(recipe, config, CPU).network
     Trainable(network, magnitudes=recipe.loss_name in OF_MAGNITUDES)
 
 
