@@ -119,6 +119,26 @@ def test_a_kernel_in_tiles_is_the_same_convolution(monkeypatch, taps, step, with
             torch.testing.assert_close(found, expected[:frames], atol=5e-4, rtol=0)  # of values up to 150
 
 
+def test_tiles_lose_no_more_in_bfloat16_than_the_sum_over_all_taps(monkeypatch):
+    weight, rows = noise(72, 96, 15) / 38, noise(2000, 96, seed=1)
+    expected = torch.nn.functional.conv1d(rows.T[None], weight)[0].T  # (t, out)
+    errors = []
+    for points in (40, None):
+        monkeypatch.setattr(carried, "points_for", lambda *shape, points=points: points)
+        kernel = _Kernel(weight, None, torch.bfloat16, 4096)
+        found = kernel.convolve(rows.bfloat16(), len(expected)).float()
+        errors.append(float((found - expected).std() / expected.std()))
+    assert errors[0] < 2 * errors[1] < 0.01, errors
+
+
+def test_shorter_values_come_in_longer_blocks_and_chunks():
+    network = NETWORKS[1]
+    full, short = CarriedNetwork(network), CarriedNetwork(network, torch.bfloat16)
+    assert short.block == 2 * full.block
+    assert short._down[0].chunk_frames == 2 * full._down[0].chunk_frames
+    assert CarriedNetwork(network, torch.bfloat16, full.block).block == full.block  # as asked for
+
+
 def test_bfloat16_layers_stay_close():
     network = NETWORKS[1]
     x = noise(1, 2, 500)
@@ -169,13 +189,13 @@ def test_silence_before_a_song_and_what_would_come_of_it_is_not_computed(monkeyp
 
 def test_kernels_keep_no_other_memory():
     found = CarriedNetwork(NETWORKS[1])
-    for kernel in [*found._down, *(each for up in found._up for each in (up.even, up.odd, up.skip))]:
+    for kernel in [*found._down, *(each for up in found._up for each in (up.coarse, up.skip))]:
         assert kernel.weight.untyped_storage().nbytes() == kernel.weight.nbytes
 
 
 def test_layers_run_in_tiles_only_where_that_saves_time():
     assert _Kernel(noise(96, 72, 15), None, torch.float32, 8192).tiled
-    assert not _Kernel(noise(96, 72, 15), None, torch.bfloat16, 8192).tiled  # loses bits, and saves nothing
+    assert _Kernel(noise(96, 72, 15), None, torch.bfloat16, 8192).tiled
     assert not _Kernel(noise(24, 2, 15), None, torch.float32, 65_536).tiled  # few channels
     assert not _Kernel(noise(264, 240, 15), None, torch.float32, 64).tiled  # few frames
 

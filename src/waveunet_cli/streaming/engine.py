@@ -12,7 +12,7 @@ from waveunet_cli.networks.family import Model
 from waveunet_cli.networks.folded_u_net import FoldedSpleeter
 from waveunet_cli.networks.geometry import Window
 from waveunet_cli.networks.spleeter import MaskExtension, Spleeter
-from waveunet_cli.networks.wave_u_net.carried import BLOCK_FRAMES, CarriedNetwork
+from waveunet_cli.networks.wave_u_net.carried import CarriedNetwork
 from waveunet_cli.networks.wave_u_net.config import WaveUNetConfig
 from waveunet_cli.networks.wave_u_net.network import WaveUNet
 from waveunet_cli.streaming.frugal import MOST_SIGNALS, FrugalNetwork
@@ -67,7 +67,7 @@ def new_engine(
     config, network = model.config, model.network
     on_cpu = placement.device.type == "cpu"
     if on_cpu and isinstance(network, WaveUNet) and network.config.padding == "valid":
-        block_frames = BLOCK_FRAMES if segment_seconds is None else round(segment_seconds * config.sample_rate)
+        block_frames = None if segment_seconds is None else round(segment_seconds * config.sample_rate)
         return FrugalCarried(CarriedNetwork(placed(network, placement.device), placement.dtype, block_frames))
     if isinstance(network, Spleeter):
         if on_cpu:  # no other device takes over: the kernels may take the network's place in memory

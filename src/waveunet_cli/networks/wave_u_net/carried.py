@@ -34,14 +34,21 @@ from torch import Tensor, nn
 from waveunet_cli.errors import ConfigError
 from waveunet_cli.networks.geometry import valid_window
 from waveunet_cli.networks.wave_u_net.network import SLOPE, UpKernel, WaveUNet, as_2d, sources_of
-from waveunet_cli.networks.wave_u_net.tiles import frames_of, points_for, spectra_of, tile_kernel, tiling
+from waveunet_cli.networks.wave_u_net.tiles import Tiling, frames_of, points_for, spectra_of, tile_kernel, tiling
 
+# In float32; twice as many where values are half as long, in the same memory (see _as_many):
 BLOCK_FRAMES = 65_536  # nearly as fast as any of 32 Ki … 256 Ki on the CPUs tried, in less memory
-WINDOW_FRAMES = 131_072  # at least, of a window; as many again are its context
 CHUNK_FRAMES = 16_384  # of a layer, computed and activated while they are in the cache; even
-LAST_LEVELS = 3  # of the way up, which a chunk passes through at once
 CHUNK_TILES = 128  # likewise, of a layer that is computed in tiles
+
+WINDOW_FRAMES = 131_072  # at least, of a window; as many again are its context
+LAST_LEVELS = 3  # of the way up, which a chunk passes through at once
 SMALL = 20_480  # values of an input up to which torch would convolve on one core, slowly
+
+
+def _as_many(frames: int, dtype: torch.dtype) -> int:
+    """How many frames of `dtype` take the memory of so many in float32."""
+    return frames * torch.float32.itemsize // dtype.itemsize
 
 
 class _Kernel:
@@ -51,16 +58,15 @@ class _Kernel:
         """`weight` [out, in, tap]; `most_frames` is how many frames are computed at once at most."""
         self.channels, inside, self.taps = weight.shape
         self.bias = None if bias is None else bias.to(dtype)
-        # A shorter format would lose bits in the transforms, and multiplies fast anyway.
-        points = points_for(self.taps, inside, self.channels, most_frames) if dtype == torch.float32 else None
+        points = points_for(self.taps, inside, self.channels, most_frames)
         self.tiled = points is not None
         if points is None:
-            self.chunk_frames = CHUNK_FRAMES
+            self.chunk_frames = _as_many(CHUNK_FRAMES, dtype)
             self.weight = as_2d(weight).to(dtype)
         else:
-            self._tiling, self._points = tiling(points, self.taps), points
-            self.chunk_frames = CHUNK_TILES * len(self._tiling.after)
-            self.weight = tile_kernel(weight, points)
+            self._tiling, self._points = Tiling(*(matrix.to(dtype) for matrix in tiling(points, self.taps))), points
+            self.chunk_frames = _as_many(CHUNK_TILES, dtype) * len(self._tiling.after)
+            self.weight = tile_kernel(weight, points).to(dtype)
 
     def convolve(self, rows: Tensor, frames: int, step: int = 1) -> Tensor:
         """The first `frames` frames (frames, out) of the convolution with every `step`-th of rows (t, in)."""
@@ -83,24 +89,17 @@ class _Kernel:
 
 
 class _UpKernel:
-    """A level of the way up; the filters of even frames are one tap shorter than those of odd ones (see network.py)."""
+    """A level of the way up. Its filters of even and of odd frames (see network.py) make a frame pair at once."""
 
     def __init__(self, kernel: UpKernel, dtype: torch.dtype, most_frames: int) -> None:
-        coarse, skip = kernel.coarse.squeeze(2), kernel.skip.squeeze(2)
-        out = skip.shape[0]
-        self.even = _Kernel(coarse[:out, :, :-1], None, dtype, most_frames // 2)
-        self.odd = _Kernel(coarse[out:].clone(), None, dtype, most_frames // 2)  # a view would keep the even filters
-        self.skip = _Kernel(skip, kernel.coarse_bias[:out], dtype, most_frames)
-        parts = (self.skip.chunk_frames, 2 * self.even.chunk_frames, 2 * self.odd.chunk_frames)
-        self.chunk_frames = min(parts) // 2 * 2
+        self.coarse = _Kernel(kernel.coarse.squeeze(2), kernel.coarse_bias, dtype, most_frames // 2)
+        self.skip = _Kernel(kernel.skip.squeeze(2), None, dtype, most_frames)
+        self.chunk_frames = min(self.skip.chunk_frames, 2 * self.coarse.chunk_frames) // 2 * 2
 
     def compute(self, coarse: Tensor, skip: Tensor, frames: int) -> Tensor:
         """Rows (frames / 2 + q − 1, in) and (frames + up_taps − 1, out) → (frames, out), before the LeakyReLU."""
-        y = self.skip.convolve(skip, frames)
-        first, second = y.view(-1, 2, y.shape[-1]).unbind(1)  # (frames / 2, out): even and odd frames
-        first += self.even.convolve(coarse, frames // 2)
-        second += self.odd.convolve(coarse, frames // 2)
-        return y
+        y = self.coarse.convolve(coarse, frames // 2).view(frames, -1)  # (frames / 2, 2·out): even frame, odd frame
+        return y.add_(self.skip.convolve(skip, frames))
 
 
 class CarriedStream:
@@ -223,7 +222,8 @@ class CarriedNetwork:
     Computes in `dtype`; kernels are folded in float32 before. Raises ConfigError for a network that pads with zeros.
     """
 
-    def __init__(self, network: WaveUNet, dtype: torch.dtype = torch.float32, block_frames: int = BLOCK_FRAMES) -> None:
+    def __init__(self, network: WaveUNet, dtype: torch.dtype = torch.float32, block_frames: int | None = None) -> None:
+        """`block_frames` are computed at once; None takes what is fast."""
         config = network.config
         if config.padding != "valid":
             raise ConfigError("a network that pads with zeros has no stream of its own; run it in windows")
@@ -232,6 +232,7 @@ class CarriedNetwork:
         self._config, self._output = config, network.output
         self._dtype = dtype
         self.step = 2**config.levels
+        block_frames = _as_many(BLOCK_FRAMES, dtype) if block_frames is None else block_frames
         self.block = max(1, block_frames // self.step) * self.step
         skipped = window.context // self.step * self.step
         self.lead_frames = window.context - skipped  # of silence, computed before a song
@@ -343,10 +344,10 @@ class CarriedNetwork:
         whole = max(0, levels - LAST_LEVELS)  # levels that run for the whole block
         for level in range(whole):
             rows = self._up_one(lines, level, rows)
-        new, factor = len(rows) - history, 2 ** (levels - whole)
+        new, size = len(rows) - history, _as_many(CHUNK_FRAMES, self._dtype) // 2 ** (levels - whole)
         parts = []
-        for start in range(0, new, CHUNK_FRAMES // factor):
-            part = rows[start : start + CHUNK_FRAMES // factor + history]
+        for start in range(0, new, size):
+            part = rows[start : start + size + history]
             later = new - start - (len(part) - history)  # frames of this block that come after the part
             for level in range(whole, levels):
                 later *= 2

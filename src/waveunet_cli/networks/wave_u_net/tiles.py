@@ -1,4 +1,4 @@
-"""A convolution of many channels in tiles, with a fraction of its multiplications; for a CPU, in float32.
+"""A convolution of many channels in tiles, with a fraction of its multiplications; for a CPU.
 
 A layer of r taps computes  y[t] = Σ_k w[k]·x[t + k],  each w[k] a matrix of channels. From N frames of x (a tile) come
 m = N − r + 1 frames of y, for which that takes r·m products of such matrices. The tile's discrete Fourier transform X
