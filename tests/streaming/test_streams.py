@@ -196,6 +196,8 @@ def test_kernels_keep_no_other_memory():
 def test_layers_run_in_tiles_only_where_that_saves_time():
     assert _Kernel(noise(96, 72, 15), None, torch.float32, 8192).tiled
     assert _Kernel(noise(96, 72, 15), None, torch.bfloat16, 8192).tiled
+    assert _Kernel(noise(72, 48, 15), None, torch.float32, 16_384).tiled
+    assert not _Kernel(noise(72, 48, 15), None, torch.bfloat16, 16_384).tiled  # it multiplies faster
     assert not _Kernel(noise(24, 2, 15), None, torch.float32, 65_536).tiled  # few channels
     assert not _Kernel(noise(264, 240, 15), None, torch.float32, 64).tiled  # few frames
 

@@ -37,7 +37,7 @@ from waveunet_cli.networks.wave_u_net.network import SLOPE, UpKernel, WaveUNet, 
 from waveunet_cli.networks.wave_u_net.tiles import Tiling, frames_of, points_for, spectra_of, tile_kernel, tiling
 
 # In float32; twice as many where values are half as long, in the same memory (see _as_many):
-BLOCK_FRAMES = 65_536  # nearly as fast as any of 32 Ki … 256 Ki on the CPUs tried, in less memory
+BLOCK_FRAMES = 49_152  # nearly as fast as longer blocks on the CPUs tried, in less memory
 CHUNK_FRAMES = 16_384  # of a layer, computed and activated while they are in the cache; even
 CHUNK_TILES = 128  # likewise, of a layer that is computed in tiles
 
@@ -58,7 +58,7 @@ class _Kernel:
         """`weight` [out, in, tap]; `most_frames` is how many frames are computed at once at most."""
         self.channels, inside, self.taps = weight.shape
         self.bias = None if bias is None else bias.to(dtype)
-        points = points_for(self.taps, inside, self.channels, most_frames)
+        points = points_for(self.taps, inside, self.channels, most_frames, dtype)
         self.tiled = points is not None
         if points is None:
             self.chunk_frames = _as_many(CHUNK_FRAMES, dtype)
