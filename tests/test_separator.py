@@ -1,5 +1,6 @@
 """A song through the whole data path: as many frames, the channels it had, and stems that sum to it."""
 
+import pickle
 import threading
 import tracemalloc
 import weakref
@@ -187,6 +188,14 @@ def test_a_separator_gives_up_the_network_for_its_folded_kernels():
     assert separator.model == known
     with pytest.raises(ConfigError, match="make a new one"):
         separator.loaded  # noqa: B018
+
+
+def test_a_separator_can_be_pickled_before_and_after_a_song():
+    song, first = noise(2000), separator()
+    for _ in range(2):
+        copy = pickle.loads(pickle.dumps(first))
+        for stem, audio in first.separate(song, 8000).items():
+            np.testing.assert_array_equal(copy.separate(song, 8000)[stem], audio)
 
 
 def test_all_separators_compute_in_one_thread(monkeypatch):

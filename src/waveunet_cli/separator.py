@@ -55,6 +55,10 @@ class _Options:
     mask_extension: MaskExtension | None
 
 
+def _ignore(event: object) -> None:
+    """Has a name so that a Separator can be pickled."""
+
+
 class Separator:
     """Separates any number of songs with one model.
 
@@ -62,7 +66,7 @@ class Separator:
                      function that loads a Model, which is called once device, precision and the like are checked
     device           auto, cpu, cuda[:N] or mps
     precision        auto, float32, bfloat16 or float16, for the convolutions
-    segment_seconds  how much is computed at once; less needs less memory (default: 3 s, 8 s on a GPU)
+    segment_seconds  how much is computed at once; less needs less memory (default: 2 to 5 s, 8 s on a GPU)
     stems            the stems to return, by default all the model has
     two_stems        instead: this stem and no_<stem>, the mixture minus it
     stereo           return two channels also for a mono mixture
@@ -91,7 +95,7 @@ class Separator:
         two_stems: str | None = None,
         stereo: bool = False,
         mask_extension: MaskExtension | None = None,
-        on_event: OnEvent = lambda event: None,
+        on_event: OnEvent = _ignore,
     ) -> None:
         if segment_seconds is not None and not (
             isinstance(segment_seconds, Real) and 0 < segment_seconds <= MAX_SEGMENT_SECONDS
@@ -186,7 +190,7 @@ class Separator:
         *,
         track: str | None = None,
         overwrite: Overwrite = "changed",
-        on_event: OnEvent = lambda event: None,
+        on_event: OnEvent = _ignore,
         **settings: Unpack[Settings],
     ) -> Separated:
         """Separate a file into files that appear complete or not at all: out / filename, filled in; `out` None is the
