@@ -242,6 +242,15 @@ def test_what_became_of_the_place_of_a_report_while_the_batch_ran(run, here, mon
 # --- Signals
 
 
+@pytest.fixture
+def heeded():
+    """SIGHUP, whatever started the tests, such as nohup, did to it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_every_signal_to_end_is_an_interruption(number, run, here, monkeypatch):
     song(here / "a.wav")
@@ -252,14 +261,13 @@ def test_every_signal_to_end_is_an_interruption(number, run, here, monkeypatch):
     assert not list(here.rglob("*.part"))
 
 
+@pytest.mark.usefixtures("heeded")
 def test_nohup_is_heeded():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with interrupts(print):
-            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-            assert signal.getsignal(signal.SIGTERM) is print
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with interrupts(print):
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is print
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with interrupts(print):
         assert signal.getsignal(signal.SIGHUP) is print
 

@@ -17,8 +17,8 @@ def songs(tmp_path: Path) -> Path:
     return write_songs(tmp_path / "songs")
 
 
-def gathered(songs: Path, **changes: Any) -> tuple[Material, list[str]]:
-    recipe, notes = recipe_from(recipe_values(songs, **changes)), []
+def gathered(songs: Path, notes: list[str] | None = None, **changes: Any) -> tuple[Material, list[str]]:
+    recipe, notes = recipe_from(recipe_values(songs, **changes)), [] if notes is None else notes
     material = gather(recipe, recipe.config(), lambda note: notes.append(note.text))
     return material, notes
 
@@ -58,8 +58,10 @@ def test_a_song_that_cannot_be_used_is_named_before_the_training_starts(songs: P
             assert sum(said in note for note in notes) == 1
         assert all(note.startswith("left out: ") and "\n" not in note for note in notes)
     write_stem(songs / "c" / "mixture.wav", seed=9)
+    notes.clear()
     with pytest.raises(ConfigError, match="no usable song is left"):
-        gathered(songs)
+        gathered(songs, notes)
+    assert all("silent" not in note for note in notes)  # without songs, that says nothing
 
 
 def test_a_validation_song_is_not_trained_on(songs: Path, tmp_path: Path) -> None:

@@ -55,9 +55,6 @@ def gather(recipe: Recipe, config: Config, on_event: Callable[[Note], None] = la
         sounding |= {
             source for track, found in heard for part in found.sounding for source in track.sums.get(part, (part,))
         }
-    silent = [source for source in config.sources if source not in sounding]
-    if silent:
-        on_event(Note(f"data: {', '.join(silent)}: silent in every song to train on; the network will learn silence"))
     heard = list(zip(validation, listen(validation, reader, recipe.workers), strict=True))
     usable = _usable(heard, problems, on_event)
     if not any(pool.tracks for pool in trained) or (validation and not usable):
@@ -65,6 +62,9 @@ def gather(recipe: Recipe, config: Config, on_event: Callable[[Note], None] = la
             f"data: no usable song is left to train on, or to validate with; the first of {len(problems)} left out: "
             f"{problems[0]}"
         )
+    silent = [source for source in config.sources if source not in sounding]
+    if silent:
+        on_event(Note(f"data: {', '.join(silent)}: silent in every song to train on; the network will learn silence"))
     return Material(trained, usable, reader)
 
 
