@@ -17,7 +17,7 @@ from plain import REFERENCE_INPUT_FRAMES, PlainWaveUNet
 from torch import Tensor
 
 from waveunet_cli.devices import choose_placement
-from waveunet_cli.networks.wave_u_net.carried import BLOCK_FRAMES, CarriedNetwork
+from waveunet_cli.networks.wave_u_net.carried import CarriedNetwork
 from waveunet_cli.networks.wave_u_net.config import VARIANTS, WaveUNetConfig
 from waveunet_cli.networks.wave_u_net.network import WaveUNet
 
@@ -79,9 +79,9 @@ def _windows(network: Callable[[Tensor], Tensor], config: WaveUNetConfig, output
 
 def _carried(network: WaveUNet, dtype: torch.dtype) -> Callable[[], float]:
     config = network.config
-    stream = CarriedNetwork(network, dtype).stream()
-    blocks = max(1, round(SECONDS * config.sample_rate / BLOCK_FRAMES))
-    x = 0.1 * torch.randn(1, config.channels, blocks * BLOCK_FRAMES)
+    carried = CarriedNetwork(network, dtype)
+    stream, blocks = carried.stream(), max(1, round(SECONDS * config.sample_rate / carried.block))
+    x = 0.1 * torch.randn(1, config.channels, blocks * carried.block)
 
     def run() -> float:
         stream.push(x)
