@@ -66,7 +66,7 @@ class Separator:
                      function that loads a Model, which is called once device, precision and the like are checked
     device           auto, cpu, cuda[:N] or mps
     precision        auto, float32, bfloat16 or float16, for the convolutions
-    segment_seconds  how much is computed at once; less needs less memory (default: 2 to 5 s, 8 s on a GPU)
+    segment_seconds  how much is computed at once; less needs less memory (default: 3 s, 6 s in bfloat16, 8 s on a GPU)
     stems            the stems to return, by default all the model has
     two_stems        instead: this stem and no_<stem>, the mixture minus it
     stereo           return two channels also for a mono mixture

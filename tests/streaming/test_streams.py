@@ -119,18 +119,6 @@ def test_a_kernel_in_tiles_is_the_same_convolution(monkeypatch, taps, step, with
             torch.testing.assert_close(found, expected[:frames], atol=5e-4, rtol=0)  # of values up to 150
 
 
-def test_tiles_lose_no_more_in_bfloat16_than_the_sum_over_all_taps(monkeypatch):
-    weight, rows = noise(72, 96, 15) / 38, noise(2000, 96, seed=1)
-    expected = torch.nn.functional.conv1d(rows.T[None], weight)[0].T  # (t, out)
-    errors = []
-    for points in (40, None):
-        monkeypatch.setattr(carried, "points_for", lambda *shape, points=points: points)
-        kernel = _Kernel(weight, None, torch.bfloat16, 4096)
-        found = kernel.convolve(rows.bfloat16(), len(expected)).float()
-        errors.append(float((found - expected).std() / expected.std()))
-    assert errors[0] < 2 * errors[1] < 0.01, errors
-
-
 def test_shorter_values_come_in_longer_blocks_and_chunks():
     network = NETWORKS[1]
     full, short = CarriedNetwork(network), CarriedNetwork(network, torch.bfloat16)
@@ -195,9 +183,7 @@ def test_kernels_keep_no_other_memory():
 
 def test_layers_run_in_tiles_only_where_that_saves_time():
     assert _Kernel(noise(96, 72, 15), None, torch.float32, 8192).tiled
-    assert _Kernel(noise(96, 72, 15), None, torch.bfloat16, 8192).tiled
-    assert _Kernel(noise(72, 48, 15), None, torch.float32, 16_384).tiled
-    assert not _Kernel(noise(72, 48, 15), None, torch.bfloat16, 16_384).tiled  # it multiplies faster
+    assert not _Kernel(noise(96, 72, 15), None, torch.bfloat16, 8192).tiled  # saves too little for its memory
     assert not _Kernel(noise(24, 2, 15), None, torch.float32, 65_536).tiled  # few channels
     assert not _Kernel(noise(264, 240, 15), None, torch.float32, 64).tiled  # few frames
 

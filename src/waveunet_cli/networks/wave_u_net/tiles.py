@@ -1,4 +1,4 @@
-"""A convolution of many channels in tiles, with a fraction of its multiplications; for a CPU.
+"""A convolution of many channels in tiles, with a fraction of its multiplications; for a CPU, in float32.
 
 A layer of r taps computes  y[t] = Σ_k w[k]·x[t + k],  each w[k] a matrix of channels. From N frames of x (a tile) come
 m = N − r + 1 frames of y, for which that takes r·m products of such matrices. The tile's discrete Fourier transform X
@@ -29,9 +29,7 @@ POINTS = (16, 20, 40)  # lengths of a tile to choose from
 PRODUCT = 1.25  # in a product of matrices of channels
 TRANSFORM = 2.2  # in B and A
 FEWEST_ROWS = 48  # with fewer rows, a product of matrices takes as long as with so many: it waits for the matrix
-# The share of a plain convolution's cost from which on the larger kernel is not worth its memory:
-WORTH = 0.65
-WORTH_SHORT = 0.55  # where values are shorter than float32, and each multiplication saved is a faster one
+WORTH = 0.65  # the share of a plain convolution's cost from which on the larger kernel is not worth its memory
 
 
 class Tiling(NamedTuple):
@@ -65,8 +63,8 @@ def tiling(points: int, taps: int) -> Tiling:
     )
 
 
-def points_for(taps: int, inside: int, outside: int, frames: int, dtype: torch.dtype = torch.float32) -> int | None:
-    """The best length of a tile for `frames` frames of a convolution from `inside` to `outside` channels in `dtype`.
+def points_for(taps: int, inside: int, outside: int, frames: int) -> int | None:
+    """The best length of a tile for `frames` frames of a convolution from `inside` to `outside` channels.
 
     None where the convolution as it is takes less time.
     """
@@ -78,9 +76,8 @@ def points_for(taps: int, inside: int, outside: int, frames: int, dtype: torch.d
         return of_products + TRANSFORM * tiles * products * (points * inside + each * outside)
 
     best = min((points for points in POINTS if points >= 2 * (taps - 1)), key=cost, default=None)
-    worth = WORTH if dtype == torch.float32 else WORTH_SHORT
     plain = max(frames, FEWEST_ROWS) * taps * inside * outside
-    return best if best is not None and cost(best) < worth * plain else None
+    return best if best is not None and cost(best) < WORTH * plain else None
 
 
 def tile_kernel(weight: Tensor, points: int) -> Tensor:
